@@ -1,0 +1,92 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ivrbridge/ivrbridge/internal/call/machine"
+	"github.com/ivrbridge/ivrbridge/internal/target"
+)
+
+// transfer hands the caller over by REFER: the targets of the action in their
+// order, as long as none of them takes the call.
+func (c *Call) transfer(ctx context.Context, e machine.Transfer) {
+	ctx, cancel := context.WithCancel(ctx)
+	c.moves[e.Seq] = cancel
+	line, policy, seq := c.line, c.conf.Targets, e.Seq
+	begun := time.Now()
+	c.do("transfer", func() {
+		defer cancel()
+		done := machine.TransferDone{Seq: seq}
+		targets, err := resolve(policy, e)
+		if err != nil {
+			done.Outcome, done.Cause = machine.Refused, err.Error()
+			if re, ok := errors.AsType[*target.RefusedError](err); ok {
+				done.Cause = string(re.Reason)
+				c.log.Warn("hand-over refused", zap.String("reason", string(re.Reason)), zap.String("why", re.Why))
+			}
+			c.in.post(time.Now(), done)
+			return
+		}
+		for _, t := range targets {
+			c.in.post(time.Now(), machine.TransferProgress{Seq: seq, Limit: t.Timeout})
+			c.log.Info("hand-over begins", zap.String("target", shown(t)))
+			done.Outcome, done.Cause = refer(ctx, line, t)
+			done.Target, done.Took = t.URI, time.Since(begun)
+			c.log.Info("hand-over over", zap.String("target", shown(t)), zap.String("outcome", string(done.Outcome)), zap.String("cause", done.Cause))
+			if done.Outcome.Success() || ctx.Err() != nil || line.Context().Err() != nil {
+				break
+			}
+		}
+		c.in.post(time.Now(), done)
+	})
+}
+
+// shown names a target for the log: what the configuration calls it, else what
+// allowed it, never the number.
+func shown(t target.Target) string { return or(t.Display, t.Why) }
+
+func resolve(p target.Policy, e machine.Transfer) ([]target.Target, error) {
+	if e.Fallback {
+		to, _ := e.Body["target"].(string)
+		return p.Resolve(target.Request{To: to})
+	}
+	return target.Resolve(p, e.Payload)
+}
+
+// refer makes one attempt. Its outcome is in the words of the conversation.
+func refer(ctx context.Context, line Line, t target.Target) (machine.Outcome, string) {
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	r, err := line.Refer(ctx, Referral{URI: t.URI, Display: t.Display, UUI: t.UUI, Headers: t.Headers}, nil)
+	return outcome(r, err)
+}
+
+// outcome reads what became of a REFER (RFC 3515, and Q.850 by status).
+func outcome(r Referred, err error) (machine.Outcome, string) {
+	cause := fmt.Sprintf("%d", r.Status)
+	switch {
+	case r.Final && r.Status >= 200 && r.Status < 300:
+		return machine.Connected, cause
+	case r.Accepted && r.Gone && (!r.Final || r.Status < 300):
+		// The far end hangs up by itself once the target has answered.
+		return machine.Connected, "the far end hung up"
+	case r.Accepted && !r.Final:
+		return machine.Unconfirmed, "accepted, and no word of its end"
+	case r.Status == 0 && err != nil:
+		return machine.Unreachable, err.Error()
+	}
+	switch r.Status {
+	case 486, 600:
+		return machine.Busy, cause
+	case 408, 480, 487:
+		return machine.NoAnswer, cause
+	case 403, 603:
+		return machine.Declined, cause
+	}
+	return machine.Unreachable, cause
+}
