@@ -1,0 +1,319 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+
+	gosip "github.com/emiago/sipgo/sip"
+	"go.uber.org/zap"
+)
+
+// A route is where a request goes.
+type route struct {
+	transport Transport
+	addr      netip.AddrPort
+	socket    netip.AddrPort // of ours that datagrams leave by; zero: any that fits
+}
+
+func (r route) String() string { return string(r.transport) + "/" + r.addr.String() }
+
+// A wire is sipgo's connection as one transaction sees it: what leaves is
+// checked and counted.
+type wire struct {
+	gosip.Connection
+	server *Server
+
+	mu   sync.Mutex
+	last gosip.Message
+	ack  gosip.Message // the last ACK that sipgo made for a refused INVITE
+}
+
+// WriteMsg sends the message, unless a header of it would break out of its
+// line.
+func (w *wire) WriteMsg(m gosip.Message) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.server.log.Error("message writer panicked", zap.Any("panic", p), zap.Stack("stack"))
+			err = fmt.Errorf("write message: %v", p)
+		}
+	}()
+	if err := checkMessage(m); err != nil {
+		w.server.metrics.dropped("unsafe")
+		w.server.log.Error("unsafe message not sent", zap.Error(err))
+		return err
+	}
+	w.mu.Lock()
+	again := w.last == m
+	w.last = m
+	if req, ok := m.(*gosip.Request); ok && req.IsAck() {
+		w.ack = m
+	}
+	w.mu.Unlock()
+	if again {
+		w.server.metrics.repeats.Inc()
+	} else if res, ok := m.(*gosip.Response); ok {
+		method := ""
+		if c := strings.Fields(headerText(res, "CSeq")); len(c) == 2 {
+			method = c[1]
+		}
+		w.server.metrics.responded(method, res.StatusCode)
+	}
+	return w.Connection.WriteMsg(m)
+}
+
+func headerText(m gosip.Message, name string) string {
+	if hs := m.GetHeaders(name); len(hs) > 0 {
+		return hs[0].Value()
+	}
+	return ""
+}
+
+// checkMessage is the last look at what leaves: as many lines as were built,
+// and no control characters in them.
+func checkMessage(m gosip.Message) error {
+	var start string
+	var headers []gosip.Header
+	switch m := m.(type) {
+	case *gosip.Request:
+		start, headers = m.StartLine(), m.Headers()
+	case *gosip.Response:
+		start, headers = m.StartLine(), m.Headers()
+	default:
+		return fmt.Errorf("message of unknown kind: %w", ErrInvalid)
+	}
+	if hasControl(start) {
+		return fmt.Errorf("start line: %w", ErrInvalid)
+	}
+	for _, h := range headers {
+		if !isToken(h.Name()) || hasControl(h.Value()) {
+			return fmt.Errorf("header %q: %w", plain(h.Name(), 32), ErrInvalid)
+		}
+	}
+	head, _, _ := strings.Cut(m.String(), "\r\n\r\n")
+	if lines := strings.Count(head, "\r\n"); lines != len(headers) {
+		return fmt.Errorf("%d header lines of %d built: %w", lines, len(headers), ErrInvalid)
+	}
+	return nil
+}
+
+// replyWire finds the way back to where a request came from.
+func (s *Server) replyWire(r *request) (*wire, error) {
+	key := r.source.String()
+	if r.transport == UDP {
+		s.mu.Lock()
+		if p := s.socketFor(r.path()); p != nil {
+			key = p.LocalAddr().String()
+		}
+		s.mu.Unlock()
+	}
+	conn, err := s.transports.GetConnection(string(r.transport), key)
+	if err != nil {
+		return nil, fmt.Errorf("way back to %s: %w", r.source, err)
+	}
+	return &wire{Connection: conn, server: s}, nil
+}
+
+// reply answers without state (RFC 3261 8.2.7).
+func (s *Server) reply(r *request, code int, extra ...Header) {
+	w, err := s.replyWire(r)
+	if err != nil {
+		s.log.Debug("request not answered", zap.Error(err))
+		return
+	}
+	defer func() { _, _ = w.TryClose() }()
+	if err := w.WriteMsg(r.respond(code, "", r.statelessTag(), append(extra, s.serverHeader())...)); err != nil {
+		s.log.Debug("request not answered", zap.Error(err))
+	}
+}
+
+func (s *Server) serverHeader() Header { return Header{"Server", s.config.UserAgent} }
+
+// requestWire opens or finds the connection for a request.
+func (s *Server) requestWire(ctx context.Context, to route) (*wire, error) {
+	var conn gosip.Connection
+	var err error
+	switch to.transport {
+	case UDP:
+		s.mu.Lock()
+		sock := s.socketFor(to)
+		s.mu.Unlock()
+		if sock == nil {
+			return nil, fmt.Errorf("no UDP listener for %s: %w", to.addr, ErrTransport)
+		}
+		conn, err = s.transports.GetConnection("udp", sock.LocalAddr().String())
+	case TCP:
+		if conn, err = s.transports.GetConnection("tcp", to.addr.String()); err != nil {
+			var c net.Conn
+			c, err = (&net.Dialer{Timeout: writeTime}).DialContext(ctx, "tcp", to.addr.String())
+			if err == nil {
+				conn, err = s.dial(c)
+			}
+		}
+	default:
+		return nil, fmt.Errorf("%s: %w", to.transport, ErrTransport)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", to, err)
+	}
+	return &wire{Connection: conn, server: s}, nil
+}
+
+// socketFor chooses the socket for a route, with s.mu held; nil: none fits.
+func (s *Server) socketFor(to route) *packetSocket {
+	var fits *packetSocket
+	for _, p := range s.packets {
+		local := p.local.Addr()
+		switch {
+		case p.local == to.socket:
+			return p
+		case fits == nil && (local.Is4() == to.addr.Addr().Is4() || local.IsUnspecified() && local.Is6()):
+			fits = p
+		}
+	}
+	return fits
+}
+
+// self is our address as the far end of a route should see it.
+func (s *Server) self(t *Trunk, to route) netip.AddrPort {
+	s.mu.Lock()
+	var local netip.AddrPort
+	if to.transport == UDP {
+		if p := s.socketFor(to); p != nil {
+			local = p.local
+		}
+	} else if len(s.listeners) > 0 {
+		local = addrPort(s.listeners[0].Addr().String())
+	}
+	s.mu.Unlock()
+	port := local.Port()
+	if t != nil && t.Advertise.IsValid() {
+		return netip.AddrPortFrom(t.Advertise, port)
+	}
+	if s.config.Advertise != nil {
+		if a := s.config.Advertise(to.addr.Addr()); a.IsValid() {
+			return netip.AddrPortFrom(a.Unmap(), port)
+		}
+	}
+	if a := local.Addr(); a.IsValid() && !a.IsUnspecified() {
+		return local
+	}
+	return netip.AddrPortFrom(s.sourceFor(to.addr.Addr()), port)
+}
+
+// sourceFor asks the routing table which address of ours leads to the peer.
+func (s *Server) sourceFor(peer netip.Addr) netip.Addr {
+	s.mu.Lock()
+	a, ok := s.sources[peer]
+	s.mu.Unlock()
+	if ok {
+		return a
+	}
+	a = netip.IPv4Unspecified()
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(peer, 9))) // Nothing is sent.
+	if err == nil {
+		a = addrPort(conn.LocalAddr().String()).Addr()
+		_ = conn.Close()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sources) >= 1024 {
+		clear(s.sources)
+	}
+	if err == nil {
+		s.sources[peer] = a
+	}
+	return a
+}
+
+// resolve finds where a URI leads (RFC 3263, with A, AAAA, and SRV records).
+// An empty transport is taken from the URI or is UDP.
+func (s *Server) resolve(ctx context.Context, u *gosip.Uri, t Transport) ([]route, error) {
+	if p, ok := uriParam(u, "transport"); ok && t == "" {
+		t = Transport(strings.ToLower(p))
+	}
+	if u.Scheme == "sips" {
+		return nil, fmt.Errorf("sips: %w", ErrTransport)
+	}
+	if u.Scheme != "sip" {
+		return nil, fmt.Errorf("a %s URI leads nowhere without a proxy: %w", u.Scheme, ErrTransport)
+	}
+	explicit := t != ""
+	if !explicit {
+		t = UDP
+		s.mu.Lock()
+		if len(s.packets) == 0 {
+			t = TCP
+		}
+		s.mu.Unlock()
+	}
+	if t != UDP && t != TCP {
+		return nil, fmt.Errorf("%s: %w", t, ErrTransport)
+	}
+	host := strings.Trim(u.Host, "[]")
+	if m, ok := uriParam(u, "maddr"); ok && validHost(m) {
+		host = strings.Trim(m, "[]")
+	}
+	port := uint16(u.Port)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if port == 0 {
+			port = 5060
+		}
+		return []route{{transport: t, addr: netip.AddrPortFrom(ip.Unmap(), port)}}, nil
+	}
+	return s.lookup(ctx, host, port, t)
+}
+
+func (s *Server) lookup(ctx context.Context, host string, port uint16, t Transport) ([]route, error) {
+	type target struct {
+		host string
+		port uint16
+	}
+	targets := []target{{host, port}}
+	if port == 0 {
+		targets[0].port = 5060
+		if _, records, err := s.resolver.LookupSRV(ctx, "sip", string(t), host); err == nil && len(records) > 0 {
+			targets = targets[:0]
+			for _, r := range records {
+				targets = append(targets, target{strings.TrimSuffix(r.Target, "."), r.Port})
+			}
+		}
+	}
+	var routes []route
+	var errs []error
+	for _, target := range targets {
+		ips, err := s.resolver.LookupNetIP(ctx, "ip", target.host)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		for _, ip := range ips {
+			routes = append(routes, route{transport: t, addr: netip.AddrPortFrom(ip.Unmap(), target.port)})
+		}
+	}
+	if len(routes) == 0 {
+		return nil, fmt.Errorf("look up %s: %w", host, errors.Join(append(errs, ErrNoResponse)...))
+	}
+	return routes, nil
+}
+
+func uriParam(u *gosip.Uri, name string) (string, bool) {
+	for _, p := range u.UriParams {
+		if strings.EqualFold(p.K, name) {
+			return p.V, true
+		}
+	}
+	return "", false
+}
+
+// hostPort writes our sent-by or Contact address.
+func hostPort(a netip.AddrPort) string {
+	if a.Port() == 0 {
+		return uriHost(a.Addr())
+	}
+	return uriHost(a.Addr()) + ":" + strconv.Itoa(int(a.Port()))
+}
