@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ivrbridge/ivrbridge/internal/app"
+	"github.com/ivrbridge/ivrbridge/internal/obs"
+)
+
+func newDemo() *cobra.Command {
+	var sipAddr, rtp, level, format string
+	var o app.DemoOptions
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "An agent to call at once: no account, key or server is needed",
+		Args:  exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.SIP, err = netip.ParseAddrPort(sipAddr); err != nil {
+				return &usageError{fmt.Errorf("--sip: write address:port, such as 0.0.0.0:5060")}
+			}
+			if err = o.RTP.UnmarshalText([]byte(rtp)); err != nil {
+				return &usageError{fmt.Errorf("--rtp: %w", err)}
+			}
+			log, _, err := obs.NewLogger(obs.LogConfig{Level: level, Format: format}, os.Stderr)
+			if err != nil {
+				return &usageError{err}
+			}
+			o.Log, o.Version = log, version
+			if o.Registry, err = obs.NewRegistry(obs.ReadBuild(version)); err != nil {
+				return err
+			}
+			drain, stop := drainSignals()
+			defer stop()
+			d, err := app.NewDemo(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			d.Banner(os.Stdout)
+			return d.Run(cmd.Context(), drain)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&sipAddr, "sip", "0.0.0.0:5060", "address for SIP on UDP and TCP; the next free port is taken where it is in use")
+	f.StringVar(&rtp, "rtp", "20000-20999", "UDP ports for RTP")
+	f.StringVar(&o.HTTP, "http", "127.0.0.1:8080", "address for health and metrics; empty: none")
+	f.StringVar(&o.Flow, "flow", "", "YAML file of a flow to run in place of the built-in one")
+	f.StringVar(&o.Records, "records", "", "file that call records are appended to")
+	f.BoolVar(&o.Busy, "busy", false, "the human is busy at first")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&format, "log-format", "console", "json or console")
+	return cmd
+}

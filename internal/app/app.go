@@ -1,0 +1,287 @@
+// Package app wires the program together and owns its life cycle. It is the only
+// package that imports everything.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/ivrbridge/ivrbridge/configs"
+	"github.com/ivrbridge/ivrbridge/internal/admin"
+	"github.com/ivrbridge/ivrbridge/internal/fetch"
+	"github.com/ivrbridge/ivrbridge/internal/record"
+	"github.com/ivrbridge/ivrbridge/internal/registry"
+	"github.com/ivrbridge/ivrbridge/media"
+	"github.com/ivrbridge/ivrbridge/media/pcm"
+	"github.com/ivrbridge/ivrbridge/sip"
+	"github.com/ivrbridge/ivrbridge/tts"
+)
+
+const (
+	cacheBytes = 64 << 20
+	quarantine = 30 * time.Second
+	stopLimit  = 10 * time.Second
+)
+
+// Options are what an App is made from.
+type Options struct {
+	Config   *configs.Config
+	Version  string
+	Log      *zap.Logger
+	Registry *prometheus.Registry
+	// Quarantine is how long a closed RTP port stays bound; 0: 30 s.
+	Quarantine time.Duration
+	// Records is the file that call records are appended to; empty: the log only.
+	Records string
+	// Routes are added to the HTTP listener, such as the demo's.
+	Routes map[string]http.Handler
+	// Runtime reaches the agents in place of the network; nil: the network.
+	Runtime http.RoundTripper
+	// Directory adds hand-over targets that depend on the address that the caller
+	// knows us by; nil: none.
+	Directory func(local netip.Addr) map[string][]string
+}
+
+// An App is the running bridge.
+type App struct {
+	opts    Options
+	conf    *configs.Config
+	log     *zap.Logger
+	engine  *media.Engine
+	server  *sip.Server
+	agents  map[string]*agent
+	records *record.File
+	metrics *metrics
+	calls   calls
+	session sessions
+	own     ownNames
+	sockets []socket
+	http    *http.Server
+	web     net.Listener
+	work    sync.WaitGroup
+	cleanup []named
+	cancel  context.CancelFunc
+
+	// deadline is when running calls are told to end; closed once draining.
+	draining chan struct{}
+	drain    sync.Once
+}
+
+// named is one step of the way down, in the reverse order of the way up.
+type named struct {
+	name string
+	stop func(context.Context) error
+}
+
+// New builds everything that can fail without a socket.
+func New(ctx context.Context, o Options) (*App, error) {
+	a := &App{opts: o, conf: o.Config, log: o.Log, agents: map[string]*agent{}, draining: make(chan struct{})}
+	m, err := newMetrics(o.Registry, a)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	a.metrics = m
+	cache := tts.NewCache(cacheBytes, pcm.Mu)
+	a.later("prompt cache", func(context.Context) error { cache.Close(); return nil })
+	fetcher := fetch.New(fetch.Config{AllowPrivate: o.Config.Media.Fetch.AllowPrivate, AllowHTTP: o.Config.Media.Fetch.AllowHTTP})
+	deps := registry.Deps{Log: o.Log, HTTP: httpClient()}
+	for _, conf := range o.Config.Agents {
+		ag, err := a.openAgent(ctx, conf, cache, fetcher, deps)
+		if err != nil {
+			return nil, errors.Join(err, a.down(ctx))
+		}
+		a.agents[conf.Name] = ag
+	}
+	if o.Records != "" {
+		w, err := record.OpenFile(record.FileConfig{Path: o.Records, Log: o.Log})
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("call records: %w", err), a.down(ctx))
+		}
+		a.records = w
+		a.later("call records", w.Close)
+	}
+	return a, nil
+}
+
+// httpClient is shared by all adapters. Its idle connections go before those of
+// Voiceflow's runtime do, which is after 76 s.
+func httpClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 64
+	t.IdleConnTimeout = 60 * time.Second
+	return &http.Client{Transport: t}
+}
+
+func (a *App) later(name string, stop func(context.Context) error) {
+	a.cleanup = append(a.cleanup, named{name, stop})
+}
+
+// Start opens the sockets and takes calls.
+func (a *App) Start(ctx context.Context) error {
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a.cancel = cancel
+	a.later("run", func(context.Context) error { cancel(); a.work.Wait(); return nil })
+	bind := a.conf.SIP.Listen[0].Addr.Addr()
+	wait := a.opts.Quarantine
+	if wait == 0 {
+		wait = quarantine
+	}
+	ports := media.UDPPorts(bind, a.conf.Media.RTPPorts.Low, a.conf.Media.RTPPorts.High, wait)
+	a.engine = media.NewEngine(media.EngineConfig{Ports: ports, Log: a.log, Metrics: a.opts.Registry})
+	a.later("media engine", func(context.Context) error { a.engine.Close(); return nil })
+	server, err := sip.NewServer(a.sipConfig())
+	if err != nil {
+		return fmt.Errorf("sip: %w", err)
+	}
+	a.server = server
+	if err := a.listen(run); err != nil {
+		return err
+	}
+	if err := a.server.Ready(ctx, len(a.sockets)); err != nil {
+		return fmt.Errorf("sip: %w", err)
+	}
+	return a.serveHTTP()
+}
+
+// listen opens the configured SIP sockets.
+func (a *App) listen(ctx context.Context) error {
+	for _, l := range a.conf.SIP.Listen {
+		s, err := open(ctx, l)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", l, err)
+		}
+		a.sockets = append(a.sockets, s)
+		for _, ip := range reachable(s.addr.Addr()) {
+			a.own.addresses = append(a.own.addresses, netip.AddrPortFrom(ip, s.addr.Port()).String())
+		}
+		a.work.Go(func() {
+			if err := s.serve(ctx, a.server); err != nil && ctx.Err() == nil {
+				a.log.Error("sip socket ended", zap.Stringer("socket", l), zap.Error(err))
+			}
+		})
+		a.log.Info("sip socket open", zap.String("socket", l.Transport+"://"+s.addr.String()))
+	}
+	return nil
+}
+
+// serveHTTP opens the listener of health, metrics and API.
+func (a *App) serveHTTP() error {
+	if a.conf.HTTP.Listen == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", a.conf.HTTP.Listen) //nolint:noctx // closed by the cleanup
+	if err != nil {
+		return fmt.Errorf("listen for http: %w", err)
+	}
+	h := admin.New(admin.Config{
+		Ready: a.ready, Gatherer: a.opts.Registry, Calls: &a.calls, Token: a.conf.HTTP.Token,
+		Loopback: a.conf.HTTP.Loopback(), Log: a.log, Routes: a.opts.Routes,
+	})
+	a.web = l
+	a.http = admin.NewServer(h, a.log)
+	a.work.Go(func() {
+		if err := a.http.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			a.log.Error("http listener ended", zap.Error(err))
+		}
+	})
+	a.later("http", a.http.Shutdown)
+	a.log.Info("http listener open", zap.Stringer("address", l.Addr()))
+	return nil
+}
+
+// SIP returns the addresses of the SIP sockets, in the order of the
+// configuration.
+func (a *App) SIP() []netip.AddrPort {
+	out := make([]netip.AddrPort, len(a.sockets))
+	for i, s := range a.sockets {
+		out[i] = s.addr
+	}
+	return out
+}
+
+// HTTP returns the address of the HTTP listener, "" without one.
+func (a *App) HTTP() string {
+	if a.web == nil {
+		return ""
+	}
+	return a.web.Addr().String()
+}
+
+// Drain takes no further calls; running ones go on.
+func (a *App) Drain() {
+	a.drain.Do(func() {
+		close(a.draining)
+		a.log.Info("draining", zap.Int("calls", a.calls.len()))
+		if a.server != nil {
+			a.server.Drain()
+		}
+	})
+}
+
+// Idle returns when no call is left or ctx ends.
+func (a *App) Idle(ctx context.Context) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for a.calls.len() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// ready says why no call is taken, nil when calls are.
+func (a *App) ready() error {
+	select {
+	case <-a.draining:
+		return errors.New("draining")
+	default:
+	}
+	if a.calls.len() >= a.conf.SIP.MaxCalls {
+		return errors.New("full")
+	}
+	return nil
+}
+
+// Stop ends what still runs and releases everything. It is idempotent.
+func (a *App) Stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+	a.Drain()
+	if a.server != nil {
+		if err := a.server.Shutdown(expired(ctx)); err != nil && !errors.Is(err, context.Canceled) {
+			a.log.Warn("sip not closed cleanly", zap.Error(err))
+		}
+		a.server = nil
+	}
+	a.Idle(ctx)
+	return a.down(ctx)
+}
+
+// expired is a context that has ended: calls are not waited for.
+func expired(ctx context.Context) context.Context {
+	c, cancel := context.WithCancel(ctx)
+	cancel()
+	return c
+}
+
+func (a *App) down(ctx context.Context) error {
+	var errs []error
+	for i := len(a.cleanup) - 1; i >= 0; i-- {
+		if err := a.cleanup[i].stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", a.cleanup[i].name, err))
+		}
+	}
+	a.cleanup = nil
+	return errors.Join(errs...)
+}

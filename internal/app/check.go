@@ -1,0 +1,56 @@
+package app
+
+import (
+	"context"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/ivrbridge/ivrbridge/asr"
+	"github.com/ivrbridge/ivrbridge/configs"
+	"github.com/ivrbridge/ivrbridge/dialog"
+	"github.com/ivrbridge/ivrbridge/internal/registry"
+	"github.com/ivrbridge/ivrbridge/tts"
+)
+
+// CheckAdapter decodes and validates the settings of a recogniser or a voice
+// without opening it. It is a configs.Check.
+func CheckAdapter(kind, provider string, d registry.Decode) error {
+	if kind == configs.KindTTS {
+		return tts.Providers.Check(provider, d)
+	}
+	if provider == configs.None {
+		return nil
+	}
+	return asr.Providers.Check(provider, d)
+}
+
+// KnownAdapter reports whether an adapter is compiled in.
+func KnownAdapter(kind, provider string) bool {
+	names := asr.Providers.Names()
+	if kind == configs.KindTTS {
+		names = tts.Providers.Names()
+	}
+	return provider == configs.None || slices.Contains(names, provider)
+}
+
+// liveLimit bounds the question to Voiceflow.
+const liveLimit = 20 * time.Second
+
+// CheckLive asks Voiceflow whether an agent can be talked to.
+func CheckLive(ctx context.Context, a configs.Agent) dialog.Diagnosis {
+	ctx, cancel := context.WithTimeout(ctx, liveLimit)
+	defer cancel()
+	return dialog.Live(ctx, dialog.Config{
+		URL: a.Voiceflow.URL, APIKey: a.Voiceflow.APIKey, Environment: a.Voiceflow.Environment, HTTP: httpClient(),
+	})
+}
+
+// Run starts the bridge and serves until ctx ends or it was drained.
+func (a *App) Run(ctx context.Context, drain <-chan os.Signal) error {
+	if err := a.Start(ctx); err != nil {
+		_ = a.Stop()
+		return err
+	}
+	return a.run(ctx, drain, a.Stop)
+}

@@ -1,0 +1,66 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/ivrbridge/ivrbridge/configs"
+	"github.com/ivrbridge/ivrbridge/media/sdp"
+	"github.com/ivrbridge/ivrbridge/sip"
+)
+
+// A socket is one place that SIP arrives at.
+type socket struct {
+	addr  netip.AddrPort
+	serve func(context.Context, *sip.Server) error
+}
+
+func open(ctx context.Context, l configs.Listen) (socket, error) {
+	var lc net.ListenConfig
+	switch l.Transport {
+	case "udp":
+		conn, err := lc.ListenPacket(ctx, "udp", l.Addr.String())
+		if err != nil {
+			return socket{}, err
+		}
+		return socket{
+			addr:  conn.LocalAddr().(*net.UDPAddr).AddrPort(),
+			serve: func(ctx context.Context, s *sip.Server) error { return s.ServePacket(ctx, conn) },
+		}, nil
+	case "tcp":
+		tcp, err := lc.Listen(ctx, "tcp", l.Addr.String())
+		if err != nil {
+			return socket{}, err
+		}
+		return socket{
+			addr:  tcp.Addr().(*net.TCPAddr).AddrPort(),
+			serve: func(ctx context.Context, s *sip.Server) error { return s.Serve(ctx, tcp, sip.TCP) },
+		}, nil
+	}
+	return socket{}, fmt.Errorf("transport %s is not available yet, write udp or tcp", l.Transport)
+}
+
+// source is the address that a packet to peer leaves from, the advertised one
+// where nothing else is configured.
+func source(peer netip.Addr) netip.Addr {
+	conn, err := net.Dial("udp", netip.AddrPortFrom(peer, 9).String()) //nolint:noctx // a UDP dial sends nothing
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+}
+
+func codecs(names []string) []sdp.Codec {
+	var out []sdp.Codec
+	for _, n := range names {
+		if n == "PCMA" {
+			out = append(out, sdp.PCMA)
+			continue
+		}
+		out = append(out, sdp.PCMU)
+	}
+	return out
+}
