@@ -185,7 +185,13 @@ func (c *Call) turn(ctx context.Context, e machine.SendTurn) {
 	c.do("turn", func() {
 		defer cancel()
 		_, err := session.Interact(ctx, t, func(tr dialog.Trace) error {
-			items := planner.plan(dialog.Interpret(tr))
+			var items []machine.Item
+			for _, step := range dialog.Interpret(tr).Split() {
+				items = append(items, planner.plan(step)...)
+				if step.Kind == dialog.KindDebug && step.Text != "" {
+					c.log.Debug("agent says", zap.String("text", step.Text))
+				}
+			}
 			if !c.in.post(time.Now(), machine.TraceArrived{Turn: e.Seq, Items: items}) {
 				return ErrOverflow
 			}

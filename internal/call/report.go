@@ -186,6 +186,9 @@ func (r *report) media(ev media.Event) {
 
 func (r *report) handedOver(d machine.TransferDone) {
 	r.res.Handover = Handover{Target: d.Target, Outcome: d.Outcome, Cause: d.Cause, Took: d.Took}
+	if d.Outcome.Success() {
+		r.class = ClassTransferred // whoever sends the BYE first
+	}
 }
 
 func (r *report) packetsIn() uint64 {

@@ -53,7 +53,7 @@ func shown(t target.Target) string { return or(t.Display, t.Why) }
 func resolve(p target.Policy, e machine.Transfer) ([]target.Target, error) {
 	if e.Fallback {
 		to, _ := e.Body["target"].(string)
-		return p.Resolve(target.Request{To: to})
+		return p.Entry(to)
 	}
 	return target.Resolve(p, e.Payload)
 }

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
@@ -298,6 +299,10 @@ func number(body map[string]any, key string, def float64) float64 {
 	switch v := body[key].(type) {
 	case float64:
 		return v
+	case json.Number:
+		if f, err := v.Float64(); err == nil {
+			return f
+		}
 	case string:
 		if f, err := strconv.ParseFloat(v, 64); err == nil {
 			return f

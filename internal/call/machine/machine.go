@@ -29,10 +29,11 @@ type Machine struct {
 	deadlines deadlines
 	frozen    deadlines // conversation timers stopped by a hold
 
-	turn  turn
-	queue queue
-	ear   ear
-	keys  keys
+	turn     turn
+	question turn // the last one that ended listening
+	queue    queue
+	ear      ear
+	keys     keys
 
 	waits      *Item // the waiting action under way; nil for none
 	handover   *handover
@@ -313,6 +314,7 @@ func (m *Machine) turnDone(ev TurnDone) {
 		m.lastPrompt = speech
 	}
 	if t.listening {
+		m.question = *t
 		m.openUtterance(t.buttons)
 	} else {
 		m.closeUtterance()
@@ -386,6 +388,8 @@ func (m *Machine) recover(timedOut bool) {
 	if !giveUp {
 		m.say(Item{Kind: Speech, Prompt: PromptApology})
 		m.turn.listening = true
+		// Asked to say it again, the caller answers what the agent asked last.
+		m.turn.buttons, m.turn.asks, m.turn.timeout = m.question.buttons, m.question.asks, m.question.timeout
 		m.openUtterance(m.turn.buttons)
 		m.advance()
 		return
