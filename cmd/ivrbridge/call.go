@@ -97,7 +97,7 @@ func codecAndHeaders(conf *caller.Config, codec string, headers []string) error 
 	case "PCMA":
 		conf.Codecs = []sdp.Codec{sdp.PCMA}
 	default:
-		return fmt.Errorf("--codec: write PCMU or PCMA")
+		return errors.New("--codec: write PCMU or PCMA")
 	}
 	for _, h := range headers {
 		parsed, err := caller.ParseHeader(h)

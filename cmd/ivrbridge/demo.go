@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -21,7 +22,7 @@ func newDemo() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.SIP, err = netip.ParseAddrPort(sipAddr); err != nil {
-				return &usageError{fmt.Errorf("--sip: write address:port, such as 0.0.0.0:5060")}
+				return &usageError{errors.New("--sip: write address:port, such as 0.0.0.0:5060")}
 			}
 			if err = o.RTP.UnmarshalText([]byte(rtp)); err != nil {
 				return &usageError{fmt.Errorf("--rtp: %w", err)}
@@ -40,7 +41,8 @@ func newDemo() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d.Banner(os.Stdout)
+			cmd.SetOut(os.Stdout)
+			cmd.Print(d.Banner())
 			return d.Run(cmd.Context(), drain)
 		},
 	}

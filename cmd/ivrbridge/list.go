@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -18,14 +17,14 @@ func newAdapters() *cobra.Command {
 		Short: "List recognisers and voices",
 		Args:  exactly(0),
 		Run: func(cmd *cobra.Command, _ []string) {
-			out := cmd.OutOrStdout()
-			fmt.Fprintln(out, "asr:")
+			cmd.SetOut(cmd.OutOrStdout())
+			cmd.Println("asr:")
 			for _, n := range asr.Providers.Names() {
-				fmt.Fprintln(out, "  "+n)
+				cmd.Println("  " + n)
 			}
-			fmt.Fprintln(out, "tts:")
+			cmd.Println("tts:")
 			for _, n := range tts.Providers.Names() {
-				fmt.Fprintln(out, "  "+n)
+				cmd.Println("  " + n)
 			}
 		},
 	}
@@ -50,7 +49,8 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  exactly(0),
 		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "ivrbridge %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			cmd.SetOut(cmd.OutOrStdout())
+			cmd.Printf("ivrbridge %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"time"
@@ -41,7 +40,7 @@ func newServe() *cobra.Command {
 			}
 			drain, stop := drainSignals()
 			defer stop()
-			a, err := app.New(cmd.Context(), app.Options{Config: &conf, Version: version, Log: log, Registry: reg, Records: records})
+			a, err := app.New(cmd.Context(), app.Options{Config: &conf, Version: version, Log: log, Registry: reg, Records: records, RecordsOptional: !cmd.Flags().Changed("records")})
 			if err != nil {
 				return err
 			}
@@ -92,22 +91,27 @@ func newCheck() *cobra.Command {
 		Args:  exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, problems, err := checked(file)
-			out := cmd.OutOrStdout()
+			cmd.SetOut(cmd.OutOrStdout())
 			for _, p := range problems {
-				fmt.Fprintln(out, p)
+				cmd.Println(p)
 			}
-			var invalid *configs.InvalidError
-			if errors.As(err, &invalid) {
-				fmt.Fprintf(out, "%d to mend\n", len(invalid.Problems))
+			if invalid, ok := errors.AsType[*configs.InvalidError](err); ok {
+				cmd.Printf("%d to mend\n", len(invalid.Problems))
 				return &quietError{2}
 			}
 			if err != nil {
 				return &usageError{err}
 			}
-			if live {
-				return checkLive(cmd, out, conf)
+			if missing := app.Unavailable(&conf); len(missing) > 0 {
+				for _, m := range missing {
+					cmd.Println(m)
+				}
+				return &quietError{2}
 			}
-			fmt.Fprintln(out, "the configuration is good")
+			if live {
+				return checkLive(cmd, conf)
+			}
+			cmd.Println("the configuration is good")
 			return nil
 		},
 	}
@@ -129,11 +133,11 @@ func checked(file string) (configs.Config, configs.Problems, error) {
 }
 
 // checkLive asks Voiceflow for every agent.
-func checkLive(cmd *cobra.Command, out io.Writer, conf configs.Config) error {
+func checkLive(cmd *cobra.Command, conf configs.Config) error {
 	good := true
 	for _, a := range conf.Agents {
 		d := app.CheckLive(cmd.Context(), a)
-		fmt.Fprintf(out, "agent %s: %s\n", a.Name, d.Advice)
+		cmd.Printf("agent %s: %s\n", a.Name, d.Advice)
 		good = good && d.OK
 	}
 	if !good {

@@ -60,13 +60,11 @@ func (app *App) openAgent(ctx context.Context, a configs.Agent, cache *tts.Cache
 }
 
 func (app *App) openDialog(a configs.Agent, d registry.Deps) (dialog.Client, error) {
-	if a.Voiceflow.API != "dm" {
-		return nil, fmt.Errorf("voiceflow.api: %s is not available yet, write dm", a.Voiceflow.API)
-	}
-	client := d.HTTP
+	transport := d.HTTP.Transport
 	if app.opts.Runtime != nil {
-		client = &http.Client{Transport: app.opts.Runtime}
+		transport = app.opts.Runtime
 	}
+	client := &http.Client{Transport: app.paces.over(transport, a.Voiceflow)}
 	return dialog.NewDM(dialog.Config{
 		URL: a.Voiceflow.URL, APIKey: a.Voiceflow.APIKey, Environment: a.Voiceflow.Environment,
 		Timeout: a.TurnTimeout + time.Second, HTTP: client, Log: d.Log,

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,7 +43,9 @@ type Options struct {
 	// Quarantine is how long a closed RTP port stays bound; 0: 30 s.
 	Quarantine time.Duration
 	// Records is the file that call records are appended to; empty: the log only.
-	Records string
+	// RecordsOptional goes on without them when it cannot be written.
+	Records         string
+	RecordsOptional bool
 	// Routes are added to the HTTP listener, such as the demo's.
 	Routes map[string]http.Handler
 	// Runtime reaches the agents in place of the network; nil: the network.
@@ -63,6 +67,7 @@ type App struct {
 	metrics *metrics
 	calls   calls
 	session sessions
+	paces   paces
 	own     ownNames
 	sockets []socket
 	http    *http.Server
@@ -84,6 +89,9 @@ type named struct {
 
 // New builds everything that can fail without a socket.
 func New(ctx context.Context, o Options) (*App, error) {
+	if missing := Unavailable(o.Config); len(missing) > 0 {
+		return nil, fmt.Errorf("the configuration asks for more than this version can do:\n%s", strings.Join(missing, "\n"))
+	}
 	a := &App{opts: o, conf: o.Config, log: o.Log, agents: map[string]*agent{}, draining: make(chan struct{})}
 	m, err := newMetrics(o.Registry, a)
 	if err != nil {
@@ -103,11 +111,15 @@ func New(ctx context.Context, o Options) (*App, error) {
 	}
 	if o.Records != "" {
 		w, err := record.OpenFile(record.FileConfig{Path: o.Records, Log: o.Log})
-		if err != nil {
+		switch {
+		case err == nil:
+			a.records = w
+			a.later("call records", w.Close)
+		case o.RecordsOptional:
+			o.Log.Warn("no call records are kept", zap.Error(err))
+		default:
 			return nil, errors.Join(fmt.Errorf("call records: %w", err), a.down(ctx))
 		}
-		a.records = w
-		a.later("call records", w.Close)
 	}
 	return a, nil
 }
@@ -130,7 +142,7 @@ func (a *App) Start(ctx context.Context) error {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.cancel = cancel
 	a.later("run", func(context.Context) error { cancel(); a.work.Wait(); return nil })
-	bind := a.conf.SIP.Listen[0].Addr.Addr()
+	bind := bindTo(a.conf.SIP.Listen)
 	wait := a.opts.Quarantine
 	if wait == 0 {
 		wait = quarantine
@@ -253,9 +265,10 @@ func (a *App) ready() error {
 	return nil
 }
 
-// Stop ends what still runs and releases everything. It is idempotent.
-func (a *App) Stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+// Stop ends what still runs and releases everything, whether ctx has ended or
+// not. It is idempotent.
+func (a *App) Stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	a.Drain()
 	if a.server != nil {
@@ -277,9 +290,9 @@ func expired(ctx context.Context) context.Context {
 
 func (a *App) down(ctx context.Context) error {
 	var errs []error
-	for i := len(a.cleanup) - 1; i >= 0; i-- {
-		if err := a.cleanup[i].stop(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", a.cleanup[i].name, err))
+	for _, step := range slices.Backward(a.cleanup) {
+		if err := step.stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", step.name, err))
 		}
 	}
 	a.cleanup = nil

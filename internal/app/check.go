@@ -49,7 +49,7 @@ func CheckLive(ctx context.Context, a configs.Agent) dialog.Diagnosis {
 // Run starts the bridge and serves until ctx ends or it was drained.
 func (a *App) Run(ctx context.Context, drain <-chan os.Signal) error {
 	if err := a.Start(ctx); err != nil {
-		_ = a.Stop()
+		_ = a.Stop(ctx)
 		return err
 	}
 	return a.run(ctx, drain, a.Stop)

@@ -3,12 +3,12 @@ package app
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -30,8 +30,7 @@ type DemoOptions struct {
 	HTTP    string
 	Flow    string // file of a flow; empty: the built-in one
 	Busy    bool   // the human refuses calls at first
-	Out     io.Writer
-	Options // Config is made by the demo
+	Options        // Config is made by the demo
 }
 
 // A Demo is a bridge with an agent and a human inside: no account, key or server
@@ -91,14 +90,20 @@ func NewDemo(ctx context.Context, o DemoOptions) (*Demo, error) {
 		o.Routes = map[string]http.Handler{}
 	}
 	o.Routes["/demo/human"] = d.Human
+	// The first call may want the human's address before the human is up.
+	next, err := freePort(ctx, netip.AddrPortFrom(o.SIP.Addr(), port+2))
+	if err != nil {
+		return nil, fmt.Errorf("human: %w", err)
+	}
+	d.at = netip.AddrPortFrom(o.SIP.Addr(), next)
 	if d.App, err = New(ctx, o.Options); err != nil {
 		return nil, err
 	}
-	if err = d.App.Start(ctx); err == nil {
-		err = d.startHuman(ctx, o.SIP.Addr(), port)
+	if err = d.Start(ctx); err == nil {
+		err = d.startHuman(ctx)
 	}
 	if err != nil {
-		_ = d.Stop()
+		_ = d.Stop(ctx)
 		return nil, err
 	}
 	return d, nil
@@ -109,12 +114,12 @@ func freePort(ctx context.Context, want netip.AddrPort) (uint16, error) {
 	var lc net.ListenConfig
 	for n := range 100 {
 		addr := netip.AddrPortFrom(want.Addr(), want.Port()+uint16(n)*2)
-		u, err := lc.ListenPacket(ctx, "udp", addr.String())
+		u, err := lc.ListenPacket(ctx, family("udp", addr), addr.String())
 		if err != nil {
 			continue
 		}
 		port := u.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-		t, err := lc.Listen(ctx, "tcp", netip.AddrPortFrom(want.Addr(), port).String())
+		t, err := lc.Listen(ctx, family("tcp", addr), netip.AddrPortFrom(want.Addr(), port).String())
 		_ = u.Close()
 		if err != nil {
 			continue
@@ -143,8 +148,8 @@ func engines(a *configs.Agent) []string {
 	return notes
 }
 
-// startHuman opens the second user agent on the next free port.
-func (d *Demo) startHuman(ctx context.Context, addr netip.Addr, port uint16) error {
+// startHuman opens the second user agent.
+func (d *Demo) startHuman(ctx context.Context) error {
 	ag := d.agents["demo"]
 	render, cancel := context.WithTimeout(ctx, renderLimit)
 	defer cancel()
@@ -165,19 +170,14 @@ func (d *Demo) startHuman(ctx context.Context, addr netip.Addr, port uint16) err
 	if err != nil {
 		return fmt.Errorf("human: %w", err)
 	}
-	free, err := freePort(ctx, netip.AddrPortFrom(addr, port+2))
-	if err != nil {
-		return fmt.Errorf("human: %w", err)
-	}
 	d.human = s
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	for _, t := range []string{"udp", "tcp"} {
-		sock, err := open(run, configs.Listen{Transport: t, Addr: netip.AddrPortFrom(addr, free)})
+		sock, err := open(run, configs.Listen{Transport: t, Addr: d.at})
 		if err != nil {
 			stop()
 			return fmt.Errorf("human: %w", err)
 		}
-		d.at = sock.addr
 		d.work.Go(func() { _ = sock.serve(run, s) })
 	}
 	d.later("human", func(ctx context.Context) error {
@@ -188,24 +188,26 @@ func (d *Demo) startHuman(ctx context.Context, addr netip.Addr, port uint16) err
 }
 
 // Banner says how to call the demo.
-func (d *Demo) Banner(w io.Writer) {
+func (d *Demo) Banner() string {
 	at := d.SIP()[0]
-	fmt.Fprintf(w, "\nivrbridge %s demo: an agent, a caller's line and a human in one process\n\n", d.opts.Version)
+	var b strings.Builder
+	say := func(format string, args ...any) { b.WriteString(fmt.Sprintf(format, args...) + "\n") }
+	say("\nivrbridge %s demo: an agent, a caller's line and a human in one process\n", d.opts.Version)
 	for _, ip := range reachable(at.Addr()) {
-		fmt.Fprintf(w, "  call  sip:demo@%s\n", netip.AddrPortFrom(ip, at.Port()))
+		say("  call  sip:demo@%s", netip.AddrPortFrom(ip, at.Port()))
 	}
-	fmt.Fprintf(w, "\n  1. Any softphone will do (Linphone, MicroSIP, Zoiper, baresip): no account, or one with any name and password.\n")
-	fmt.Fprintf(w, "  2. If it insists on an account: domain or registrar %s, transport UDP or TCP, codec PCMU or PCMA.\n", hostPort(d))
-	fmt.Fprintf(w, "  3. Call the address above. Say \"opening hours\", press 1 for an order (1001 is one), 3 for a human.\n\n")
+	say("\n  1. Any softphone will do (Linphone, MicroSIP, Zoiper, baresip): no account, or one with any name and password.")
+	say("  2. If it insists on an account: domain or registrar %s, transport UDP or TCP, codec PCMU or PCMA.", hostPort(d))
+	say("  3. Call the address above. Say \"opening hours\", press 1 for an order (1001 is one), 3 for a human.\n")
 	if h := d.HTTP(); h != "" {
-		fmt.Fprintf(w, "  health, metrics   http://%s/healthz /metrics\n", h)
-		fmt.Fprintf(w, "  make her busy     curl -d busy=true http://%s/demo/human\n", h)
+		say("  health, metrics   http://%s/healthz /metrics", h)
+		say("  make her busy     curl -d busy=true http://%s/demo/human", h)
 	}
-	fmt.Fprintf(w, "  without a phone   ivrbridge call --keys 2 sip:demo@%s\n", netip.AddrPortFrom(reachable(at.Addr())[0], at.Port()))
+	say("  without a phone   ivrbridge call --keys 2 sip:demo@%s", netip.AddrPortFrom(reachable(at.Addr())[0], at.Port()))
 	for _, n := range d.notes {
-		fmt.Fprintf(w, "  note: %s\n", n)
+		say("  note: %s", n)
 	}
-	fmt.Fprintln(w)
+	return b.String() + "\n"
 }
 
 func hostPort(d *Demo) string {
@@ -239,7 +241,7 @@ func reachable(bound netip.Addr) []netip.Addr {
 
 // Run serves the demo until ctx ends or it was drained.
 func (d *Demo) Run(ctx context.Context, drain <-chan os.Signal) error {
-	return d.App.run(ctx, drain, d.Stop)
+	return d.run(ctx, drain, d.Stop)
 }
 
 // grace is how long a drained bridge waits for its calls.
@@ -247,10 +249,10 @@ const grace = time.Hour
 
 // run waits for the end: ctx ends now, the first signal drains, a second one
 // ends now.
-func (a *App) run(ctx context.Context, drain <-chan os.Signal, stop func() error) error {
+func (a *App) run(ctx context.Context, drain <-chan os.Signal, stop func(context.Context) error) error {
 	select {
 	case <-ctx.Done():
-		return stop()
+		return stop(ctx)
 	case <-drain:
 	}
 	a.Drain()
@@ -264,5 +266,5 @@ func (a *App) run(ctx context.Context, drain <-chan os.Signal, stop func() error
 		}
 	}()
 	a.Idle(wait)
-	return stop()
+	return stop(ctx)
 }

@@ -65,7 +65,7 @@ func (h *Human) ServeCall(ctx context.Context, c *sip.Call) {
 	case <-time.After(humanRings):
 	}
 	said := make(chan struct{}, 8)
-	l, err := line.Inbound(h.conf, saidSink(said), c)
+	l, err := line.Inbound(h.conf, saidSink(said), c) //nolint:contextcheck // the line lives as long as its call
 	if err != nil {
 		h.log.Warn("human cannot answer", zap.Error(err))
 		_ = c.Reject(503, "")

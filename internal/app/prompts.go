@@ -132,7 +132,7 @@ const longest = 1 << 30
 
 // loadClip reads a sound file of the configuration.
 func loadClip(ctx context.Context, path string) (*pcm.Clip, error) {
-	b, err := os.ReadFile(path)
+	b, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return nil, fmt.Errorf("read sound: %w", err)
 	}

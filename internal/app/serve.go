@@ -83,7 +83,7 @@ func (a *App) converse(ctx context.Context, c *sip.Call, ag *agent, trunk config
 		Launch: launchPayload(in), Variables: variables(ag.conf, in, began), Recognizer: ag.recognizer, Voice: ag.voice,
 		Targets: a.targets(ag, trunk, a.advertised(trunk, c.Source().Addr()), c.Source().String()), InTraces: ag.inTraces, Log: log, Metrics: a.metrics.calls,
 	})
-	l, err := line.Inbound(a.lineConfig(ag, trunk, log), cc, c)
+	l, err := line.Inbound(a.lineConfig(ag, trunk, log), cc, c) //nolint:contextcheck // the line lives as long as its call
 	if err != nil {
 		code := 500
 		if errors.Is(err, media.ErrNoPorts) {
@@ -132,7 +132,7 @@ func (a *App) advertised(t configs.Trunk, peer netip.Addr) netip.Addr {
 			return ip
 		}
 	}
-	if bound := a.conf.SIP.Listen[0].Addr.Addr(); !bound.IsUnspecified() {
+	if bound := bindTo(a.conf.SIP.Listen); !bound.IsUnspecified() {
 		return bound
 	}
 	return source(peer)

@@ -21,7 +21,7 @@ func open(ctx context.Context, l configs.Listen) (socket, error) {
 	var lc net.ListenConfig
 	switch l.Transport {
 	case "udp":
-		conn, err := lc.ListenPacket(ctx, "udp", l.Addr.String())
+		conn, err := lc.ListenPacket(ctx, family("udp", l.Addr), l.Addr.String())
 		if err != nil {
 			return socket{}, err
 		}
@@ -30,7 +30,7 @@ func open(ctx context.Context, l configs.Listen) (socket, error) {
 			serve: func(ctx context.Context, s *sip.Server) error { return s.ServePacket(ctx, conn) },
 		}, nil
 	case "tcp":
-		tcp, err := lc.Listen(ctx, "tcp", l.Addr.String())
+		tcp, err := lc.Listen(ctx, family("tcp", l.Addr), l.Addr.String())
 		if err != nil {
 			return socket{}, err
 		}
@@ -40,6 +40,33 @@ func open(ctx context.Context, l configs.Listen) (socket, error) {
 		}, nil
 	}
 	return socket{}, fmt.Errorf("transport %s is not available yet, write udp or tcp", l.Transport)
+}
+
+// bindTo is the address for RTP: that of the SIP sockets where they agree, else
+// every address of the families that they have.
+func bindTo(all []configs.Listen) netip.Addr {
+	first := all[0].Addr.Addr()
+	same, six := true, false
+	for _, l := range all {
+		same = same && l.Addr.Addr() == first
+		six = six || l.Addr.Addr().Is6()
+	}
+	switch {
+	case same:
+		return first
+	case six:
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+// family keeps an IPv4 address from being taken for every address of both
+// families.
+func family(network string, addr netip.AddrPort) string {
+	if addr.Addr().Is4() {
+		return network + "4"
+	}
+	return network
 }
 
 // source is the address that a packet to peer leaves from, the advertised one

@@ -121,12 +121,12 @@ func (c *Call) act(ctx context.Context, e machine.Effect) {
 	case machine.ReadState:
 		c.readState(ctx, e)
 	case machine.Prepare:
-		c.clip(e.Item)
+		c.clip(ctx, e.Item)
 	case machine.Play:
-		c.line.Play(media.Cue{Seq: e.Cue, Clip: c.clip(e.Item), Loop: e.Item.Loop})
+		c.line.Play(media.Cue{Seq: e.Cue, Clip: c.clip(ctx, e.Item), Loop: e.Item.Loop})
 		c.report.saying(e.Item)
 	case machine.Queue:
-		c.line.Queue(media.Cue{Seq: e.Cue, Clip: c.clip(e.Item), Loop: e.Item.Loop})
+		c.line.Queue(media.Cue{Seq: e.Cue, Clip: c.clip(ctx, e.Item), Loop: e.Item.Loop})
 		c.report.saying(e.Item)
 	case machine.StopPlay:
 		c.line.Stop()

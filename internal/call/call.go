@@ -125,11 +125,12 @@ func (c *Call) Run(ctx context.Context, l Line) (res Result) {
 			c.hangup(Hangup{Why: "internal fault", Cause: causeTemporaryFailure})
 		}
 		cancel()
-		c.release()
+		c.release(context.WithoutCancel(ctx))
 		res = c.result()
 	}()
 	if err := c.begin(ctx); err != nil {
-		c.report.class, c.report.why = classOf(context.Cause(l.Context())), fmt.Sprintf("the call could not be answered: %v", err)
+		cause := context.Cause(l.Context()) //nolint:contextcheck // of the line's end
+		c.report.class, c.report.why = classOf(cause), fmt.Sprintf("the call could not be answered: %v", err)
 		c.hangup(Hangup{Why: "cannot answer", Cause: causeTemporaryFailure})
 		return res
 	}
@@ -205,7 +206,7 @@ func (c *Call) drain(ctx context.Context) {
 
 // gone follows the end of the line.
 func (c *Call) gone(ctx context.Context) {
-	cause := context.Cause(c.line.Context())
+	cause := context.Cause(c.line.Context()) //nolint:contextcheck // of the line's end
 	if c.report.class == "" && !c.hungUp {
 		c.report.class = classOf(cause)
 	}
@@ -241,7 +242,7 @@ func (c *Call) hangup(h Hangup) {
 }
 
 // release waits for everything that the call started.
-func (c *Call) release() {
+func (c *Call) release(ctx context.Context) {
 	c.hangup(Hangup{Why: "the call is over"})
 	for _, stop := range c.turns {
 		stop()
@@ -252,7 +253,7 @@ func (c *Call) release() {
 	if c.session != nil {
 		s := c.session
 		c.do("close session", func() {
-			ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+			ctx, cancel := context.WithTimeout(ctx, closeLimit)
 			defer cancel()
 			if err := s.Close(ctx, "hangup"); err != nil {
 				c.log.Debug("session not closed", zap.Error(err))

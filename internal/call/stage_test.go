@@ -137,11 +137,13 @@ func (l *line) Answer(context.Context) error {
 	l.Apply(l.params)
 	return nil
 }
+
 func (l *line) Hangup(h call.Hangup) {
 	l.hung = append(l.hung, h)
 	l.Close()
 	l.cancel(&call.EndError{Class: call.ClassCompleted, Why: "we hung up"})
 }
+
 func (l *line) Refer(ctx context.Context, r call.Referral, _ func(int)) (call.Referred, error) {
 	return l.refer(ctx, r)
 }
@@ -280,12 +282,6 @@ func (p *phone) heardAt() (first, last time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.first, p.loud
-}
-
-func (p *phone) forget() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.first = time.Time{}
 }
 
 // A stage is one call under virtual time.

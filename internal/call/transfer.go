@@ -3,7 +3,7 @@ package call
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -68,7 +68,7 @@ func refer(ctx context.Context, line Line, t target.Target) (machine.Outcome, st
 
 // outcome reads what became of a REFER (RFC 3515, and Q.850 by status).
 func outcome(r Referred, err error) (machine.Outcome, string) {
-	cause := fmt.Sprintf("%d", r.Status)
+	cause := strconv.Itoa(r.Status)
 	switch {
 	case r.Final && r.Status >= 200 && r.Status < 300:
 		return machine.Connected, cause

@@ -32,8 +32,9 @@ type Voice struct {
 func (v *Voice) SSML() bool { return v.Synth.SSML() }
 
 // clip returns the sound of an item, at once: it grows while it is made.
-func (c *Call) clip(it machine.Item) *pcm.Clip {
+func (c *Call) clip(ctx context.Context, it machine.Item) *pcm.Clip {
 	v := c.conf.Voice
+	ctx = context.WithoutCancel(ctx) // other calls may want it, too
 	if it.Prompt != "" {
 		if clip, ok := v.Prompts[it.Prompt]; ok {
 			return clip
@@ -41,14 +42,14 @@ func (c *Call) clip(it machine.Item) *pcm.Clip {
 	}
 	words := tts.Request{Text: it.Text, SSML: it.SSML, Voice: or(it.Voice, c.voice), Language: c.language}
 	if it.Src == "" {
-		return v.Cache.Clip(context.Background(), v.Synth, words)
+		return v.Cache.Clip(ctx, v.Synth, words)
 	}
 	sum := sha256.Sum256([]byte(it.Src))
 	named := sound{src: it.Src, key: hex.EncodeToString(sum[:]), fetch: v.Fetch}
 	if it.Text != "" {
 		named.synth, named.words = v.Synth, words
 	}
-	return v.Cache.Clip(context.Background(), named, tts.Request{Text: named.key})
+	return v.Cache.Clip(ctx, named, tts.Request{Text: named.key})
 }
 
 // A sound is one piece of audio that the agent names, as a synthesiser of that

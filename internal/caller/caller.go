@@ -154,7 +154,7 @@ func (c *caller) open(ctx context.Context) (stop func(), err error) {
 	}
 	return func() {
 		c.hangup()
-		down, cancel := context.WithTimeout(context.Background(), time.Second)
+		down, cancel := context.WithTimeout(serving, time.Second)
 		_ = c.server.Shutdown(down) // lets the BYE be answered
 		cancel()
 		end()
@@ -221,7 +221,8 @@ func (c *caller) watch(ctx context.Context, l *line.Line, refers <-chan sip.Requ
 			current := c.line == l
 			c.mu.Unlock()
 			if current {
-				c.ear.tell(happening{what: ended, text: context.Cause(l.Context()).Error()})
+				why := context.Cause(l.Context()) //nolint:contextcheck // of the line's end
+				c.ear.tell(happening{what: ended, text: why.Error()})
 			}
 			return
 		}

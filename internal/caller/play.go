@@ -28,8 +28,8 @@ var (
 func (c *caller) play(ctx context.Context) error {
 	if c.conf.Script == nil {
 		err := c.until(ctx, 24*time.Hour, func() bool { return c.over })
-		if ctx.Err() != nil {
-			return nil
+		if errors.Is(err, context.Canceled) {
+			err = nil // the caller has heard enough
 		}
 		return err
 	}
@@ -169,7 +169,7 @@ func (c *caller) sound(ctx context.Context, path string) error {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(c.conf.Script.dir, path)
 	}
-	b, err := os.ReadFile(path)
+	b, err := os.ReadFile(path) //nolint:gosec // the script names the file
 	if err != nil {
 		return fmt.Errorf("read sound: %w", err)
 	}

@@ -87,7 +87,7 @@ type Script struct {
 
 // Load reads a script.
 func Load(path string) (*Script, error) {
-	b, err := os.ReadFile(path)
+	b, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return nil, fmt.Errorf("read script: %w", err)
 	}

@@ -77,6 +77,6 @@ func (l *Line) Dial(ctx context.Context, s *sip.Server, r sip.InviteRequest) err
 		l.Close()
 		return err
 	}
-	l.Bind(c)
+	l.Bind(c) //nolint:contextcheck // the line lives as long as its call, not as the dialling
 	return nil
 }

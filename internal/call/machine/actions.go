@@ -132,14 +132,13 @@ func (m *Machine) digitsSent(DigitsSent) {
 }
 
 // answer sends the first of the names that the action has a path for, else its
-// default path. It reports whether there was one.
-func (m *Machine) answer(it Item, names ...string) bool {
+// default path.
+func (m *Machine) answer(it Item, names ...string) {
 	if typ, ok := path(it, names...); ok {
 		m.send(dialog.Outcome(typ, nil), true)
-		return true
+		return
 	}
 	m.deadEnd()
-	return false
 }
 
 // answerDefault takes the default path; where there is none, first says whether

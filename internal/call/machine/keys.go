@@ -84,6 +84,7 @@ func (m *Machine) bargeInByKey() {
 	if m.queue.playing() || m.queue.suspect {
 		m.count(CountBargeIn)
 		m.emit(Note{Kind: NoteBargeIn})
+		m.heardUntil()
 	}
 	m.stopPlaying()
 	m.queue.suspect = false
@@ -218,8 +219,10 @@ func (m *Machine) entryAction(entry string) dialog.Action {
 
 // startCollect waits for the entry that a collect action asks for.
 func (m *Machine) startCollect(it Item) {
-	c := &collect{action: it.Name, min: 1, max: m.policy.Keys.Max, delimiters: m.policy.Keys.Delimiters,
-		timeout: m.policy.NoReply, interdigit: m.policy.Keys.Interdigit}
+	c := &collect{
+		action: it.Name, min: 1, max: m.policy.Keys.Max, delimiters: m.policy.Keys.Delimiters,
+		timeout: m.policy.NoReply, interdigit: m.policy.Keys.Interdigit,
+	}
 	if it.Name == actionDTMF {
 		c.max = 1
 	}

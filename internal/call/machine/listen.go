@@ -200,6 +200,9 @@ func (m *Machine) speechEnded() {
 	}
 	m.ear.awaiting = true
 	m.deadlines.set(dlRecognise, m.now+recogniseSoft)
+	if m.turn.open && !m.queue.playing() {
+		m.arm(dlThinking, m.policy.ThinkingAfter) // a slow recogniser is covered, too
+	}
 	m.emit(EndUtterance{ID: m.ear.utterance})
 }
 
@@ -225,11 +228,23 @@ func (m *Machine) bargeIn() {
 	}
 	m.count(CountBargeIn)
 	m.emit(Note{Kind: NoteBargeIn})
+	m.heardUntil()
 	m.rewind()
 	m.queue.suspect = false
 	m.deadlines.clear(dlResume)
 	m.queue.dropSpeech()
 	m.advance()
+}
+
+// heardUntil tells the flow in which sentence the caller interrupted.
+func (m *Machine) heardUntil() {
+	i := m.queue.pos
+	if m.queue.playing() {
+		i = m.queue.out[0].item
+	}
+	if i < len(m.queue.items) {
+		m.vars["heard_until"] = m.queue.items[i].Text
+	}
 }
 
 // resumePrompt plays the interrupted sentence again: no words followed.
@@ -269,6 +284,9 @@ func (m *Machine) final(ev Heard) {
 	case text == "":
 		if m.ear.awaiting {
 			m.count(CountNoMatch)
+		}
+		if m.turn.open {
+			m.deadlines.clear(dlThinking)
 		}
 		m.again()
 		if !m.ear.speaking && len(m.keys.entry) == 0 {

@@ -7,6 +7,7 @@
 package machine
 
 import (
+	"maps"
 	"time"
 
 	"github.com/ivrbridge/ivrbridge/dialog"
@@ -203,9 +204,7 @@ func (m *Machine) count(what Counter) { m.emit(Count{What: what}) }
 func (m *Machine) answered(ev Answered) {
 	m.started = true
 	m.deadlines.set(dlLength, m.now+m.policy.MaxDuration)
-	for k, v := range ev.Variables {
-		m.vars[k] = v
-	}
+	maps.Copy(m.vars, ev.Variables)
 	m.send(dialog.Launch(ev.Launch), false)
 }
 
@@ -227,6 +226,10 @@ func (m *Machine) send(a dialog.Action, outcome bool) {
 		return
 	}
 	m.turns++
+	cover := m.now + m.policy.ThinkingAfter
+	if m.deadlines.has(dlThinking) {
+		cover = min(cover, m.deadlines.at[dlThinking]) // the caller has waited for the recogniser already
+	}
 	m.stopPlaying()
 	m.queue.reset()
 	m.keys.entry = m.keys.entry[:0]
@@ -240,7 +243,7 @@ func (m *Machine) send(a dialog.Action, outcome bool) {
 	m.emit(SendTurn{Seq: m.turn.seq, Action: a, Variables: vars})
 	m.deadlines.set(dlTurn, m.now+m.policy.TurnTimeout)
 	if !m.closing {
-		m.arm(dlThinking, m.policy.ThinkingAfter)
+		m.arm(dlThinking, cover-m.now)
 	}
 	if m.policy.SpeechAhead == SendAhead {
 		m.openUtterance(nil)

@@ -34,6 +34,7 @@ func TestBargeInPausesAndWordsConfirm(t *testing.T) {
 	d.do(machine.SpeechEnded{})
 	d.do(machine.Heard{Utterance: d.utt, Text: "agent"})
 	require.Equal(t, []string{"launch", "text:agent"}, d.types())
+	require.Equal(t, "One.", d.vars[1]["heard_until"])
 }
 
 func TestPartialWordsConfirmBargeIn(t *testing.T) {
@@ -440,4 +441,17 @@ func TestIntentMap(t *testing.T) {
 	pl := d.sent[1].Payload.(dialog.IntentPayload)
 	require.Equal(t, "order_pizza", pl.Intent.Name)
 	require.Equal(t, []dialog.Entity{{Name: "size", Value: "very large"}, {Name: "top", Value: "cheese"}}, pl.Entities)
+}
+
+func TestSlowRecogniserIsCovered(t *testing.T) {
+	d := start(t, policy())
+	d.answer(say("Menu?"), noReply(5*time.Second))
+	d.hear()
+	d.do(machine.SpeechStarted{})
+	d.do(machine.Words{Utterance: d.utt, Text: "billing"})
+	d.do(machine.SpeechEnded{})
+	d.wait(1500 * time.Millisecond)
+	require.Equal(t, []string{"Menu?", "<filler>"}, d.said)
+	d.wait(500 * time.Millisecond)
+	require.Equal(t, []string{"launch", "text:billing"}, d.types())
 }
