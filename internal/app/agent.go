@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -41,10 +42,10 @@ func (app *App) openAgent(ctx context.Context, a configs.Agent, cache *tts.Cache
 	if ag.dialog, err = app.openDialog(a, d); err != nil {
 		return nil, fmt.Errorf("agent %s: %w", a.Name, err)
 	}
-	if ag.recognizer, err = openRecognizer(ctx, a, d); err != nil {
+	if ag.recognizer, err = app.openRecognizer(ctx, a, d); err != nil {
 		return nil, fmt.Errorf("agent %s: %w", a.Name, err)
 	}
-	synth, err := openSynthesizer(ctx, a, d)
+	synth, err := app.openSynthesizer(ctx, a, d)
 	if err != nil {
 		return nil, fmt.Errorf("agent %s: %w", a.Name, err)
 	}
@@ -71,7 +72,7 @@ func (app *App) openDialog(a configs.Agent, d registry.Deps) (dialog.Client, err
 	})
 }
 
-func openRecognizer(ctx context.Context, a configs.Agent, d registry.Deps) (asr.Recognizer, error) {
+func (app *App) openRecognizer(ctx context.Context, a configs.Agent, d registry.Deps) (asr.Recognizer, error) {
 	var all []asr.Recognizer
 	for _, ad := range a.ASR.All() {
 		if ad.Provider == configs.None {
@@ -81,15 +82,18 @@ func openRecognizer(ctx context.Context, a configs.Agent, d registry.Deps) (asr.
 		if err != nil {
 			return nil, fmt.Errorf("asr: %w", err)
 		}
+		if c, ok := r.(io.Closer); ok {
+			app.later("recogniser "+ad.Provider, func(context.Context) error { return c.Close() })
+		}
 		all = append(all, r)
 	}
 	if len(all) == 0 {
 		return nil, nil //nolint:nilnil // keys only
 	}
-	return asr.Resilient(all[0], all[1:]...), nil
+	return asr.Resilience{Guard: app.guards, Log: d.Log}.Recognizer(all[0], all[1:]...), nil
 }
 
-func openSynthesizer(ctx context.Context, a configs.Agent, d registry.Deps) (tts.Synthesizer, error) {
+func (app *App) openSynthesizer(ctx context.Context, a configs.Agent, d registry.Deps) (tts.Synthesizer, error) {
 	var all []tts.Synthesizer
 	for _, ad := range a.TTS.All() {
 		s, err := tts.Providers.Open(ctx, ad.Provider, ad.Decode(), d)
@@ -98,7 +102,7 @@ func openSynthesizer(ctx context.Context, a configs.Agent, d registry.Deps) (tts
 		}
 		all = append(all, s)
 	}
-	return tts.Resilient(all[0], all[1:]...), nil
+	return tts.Resilience{Guard: app.guards, Log: d.Log}.Synthesizer(all[0], all[1:]...), nil
 }
 
 // targets is the policy of hand-overs for a call that came in on trunk t.

@@ -20,6 +20,7 @@ import (
 	"github.com/ivrbridge/ivrbridge/configs"
 	"github.com/ivrbridge/ivrbridge/internal/admin"
 	"github.com/ivrbridge/ivrbridge/internal/fetch"
+	"github.com/ivrbridge/ivrbridge/internal/guard"
 	"github.com/ivrbridge/ivrbridge/internal/record"
 	"github.com/ivrbridge/ivrbridge/internal/registry"
 	"github.com/ivrbridge/ivrbridge/media"
@@ -68,6 +69,7 @@ type App struct {
 	calls   calls
 	session sessions
 	paces   paces
+	guards  *guard.Group // breakers of recognisers and voices
 	own     ownNames
 	sockets []socket
 	http    *http.Server
@@ -93,6 +95,7 @@ func New(ctx context.Context, o Options) (*App, error) {
 		return nil, fmt.Errorf("the configuration asks for more than this version can do:\n%s", strings.Join(missing, "\n"))
 	}
 	a := &App{opts: o, conf: o.Config, log: o.Log, agents: map[string]*agent{}, draining: make(chan struct{})}
+	a.guards = guard.NewGroup(guard.DefaultRules(), o.Log, nil)
 	m, err := newMetrics(o.Registry, a)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
