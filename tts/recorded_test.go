@@ -17,7 +17,7 @@ func TestEveryRecordedPhraseHasItsSound(t *testing.T) {
 	require.NoError(t, err)
 	list, err := fs.ReadFile(recordings, "recordings/sentences.txt")
 	require.NoError(t, err)
-	for _, phrase := range strings.Split(strings.TrimSpace(string(list)), "\n") {
+	for phrase := range strings.SplitSeq(strings.TrimSpace(string(list)), "\n") {
 		require.Greater(t, loudest(t, s, phrase), -35.0, phrase)
 	}
 }

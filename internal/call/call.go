@@ -129,13 +129,28 @@ func (c *Call) Run(ctx context.Context, l Line) (res Result) {
 		res = c.result()
 	}()
 	if err := c.begin(ctx); err != nil {
-		cause := context.Cause(l.Context()) //nolint:contextcheck // of the line's end
-		c.report.class, c.report.why = classOf(cause), fmt.Sprintf("the call could not be answered: %v", err)
 		c.hangup(Hangup{Why: "cannot answer", Cause: causeTemporaryFailure})
+		c.unanswered(err)
 		return res
 	}
 	c.loop(ctx)
 	return res
+}
+
+// unanswered says why there was no answer: what they offered was refused, they
+// gave up meanwhile, or it was our fault.
+func (c *Call) unanswered(err error) {
+	c.report.class, c.report.why = ClassClientError, fmt.Sprintf("the call could not be answered: %v", err)
+	var refused interface{ SIPStatus() int }
+	if errors.As(err, &refused) && refused.SIPStatus()/100 == 4 {
+		return
+	}
+	over := c.line.Context()
+	select {
+	case <-over.Done():
+	case <-time.After(closeLimit):
+	}
+	c.report.class = classOf(context.Cause(over)) //nolint:contextcheck // of the line's end
 }
 
 func (c *Call) begin(ctx context.Context) error {
