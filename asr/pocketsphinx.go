@@ -46,6 +46,25 @@ func (c *PocketsphinxConfig) Validate() error {
 	return nil
 }
 
+// PocketsphinxReady says what is missing for the recogniser "pocketsphinx" with
+// its defaults, nil when nothing is.
+func PocketsphinxReady() error {
+	c, ok := Providers.Defaults("pocketsphinx").(*PocketsphinxConfig)
+	if !ok {
+		return errors.New("pocketsphinx is not compiled in")
+	}
+	if _, err := c.find(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(debianModel); err != nil {
+		return fmt.Errorf("find model: %w: install pocketsphinx-en-us", err)
+	}
+	return nil
+}
+
+// debianModel is where Debian keeps the English model.
+const debianModel = "/usr/share/pocketsphinx/model/en-us/en-us"
+
 // find returns the path of the worker.
 func (c *PocketsphinxConfig) find() (string, error) {
 	if !strings.ContainsRune(c.Program, filepath.Separator) {

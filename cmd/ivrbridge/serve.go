@@ -65,7 +65,7 @@ func configuration(file string) (configs.Config, []string, error) {
 		}
 		return conf, notes, nil
 	}
-	conf, notes := configs.FromEnv(configs.Environment{Probe: answers, Known: app.KnownAdapter})
+	conf, notes := configs.FromEnv(configs.Environment{Probe: answers, Known: app.UsableAdapter})
 	if problems := conf.Validate(app.CheckAdapter).Errors(); len(problems) > 0 {
 		return conf, nil, &usageError{fmt.Errorf("no --config, and the environment does not say enough:\n%s", problems)}
 	}
@@ -124,7 +124,7 @@ func checked(file string) (configs.Config, configs.Problems, error) {
 	if file != "" {
 		return configs.Load(file, configs.Options{Check: app.CheckAdapter})
 	}
-	conf, _ := configs.FromEnv(configs.Environment{Probe: answers, Known: app.KnownAdapter})
+	conf, _ := configs.FromEnv(configs.Environment{Probe: answers, Known: app.UsableAdapter})
 	problems := conf.Validate(app.CheckAdapter)
 	if bad := problems.Errors(); len(bad) > 0 {
 		return conf, problems, &configs.InvalidError{Problems: bad}

@@ -25,8 +25,12 @@ func CheckAdapter(kind, provider string, d registry.Decode) error {
 	return asr.Providers.Check(provider, d)
 }
 
-// KnownAdapter reports whether an adapter is compiled in.
-func KnownAdapter(kind, provider string) bool {
+// UsableAdapter reports whether an adapter is compiled in and, where that shows
+// without asking a service, whether it can work.
+func UsableAdapter(kind, provider string) bool {
+	if provider == localRecogniser && asr.PocketsphinxReady() != nil {
+		return false
+	}
 	names := asr.Providers.Names()
 	if kind == configs.KindTTS {
 		names = tts.Providers.Names()

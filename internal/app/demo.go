@@ -13,7 +13,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/ivrbridge/ivrbridge/asr"
 	"github.com/ivrbridge/ivrbridge/configs"
 	"github.com/ivrbridge/ivrbridge/dialog/localflow"
 	"github.com/ivrbridge/ivrbridge/internal/line"
@@ -139,11 +138,11 @@ func engines(a *configs.Agent) []string {
 		a.TTS = configs.NewAdapter("recorded", nil)
 		notes = append(notes, "no speech engine is installed: recorded prompts only (install flite)")
 	}
-	if recogniser := LocalRecogniser(); recogniser != "" && slices.Contains(asr.Providers.Names(), recogniser) {
+	if recogniser := LocalRecogniser(); recogniser != "" {
 		a.ASR = configs.NewAdapter(recogniser, nil)
 	} else {
 		a.ASR = configs.NewAdapter(configs.None, nil)
-		notes = append(notes, "no recogniser is installed: keys only (install pocketsphinx and pocketsphinx-en-us)")
+		notes = append(notes, "no recogniser is installed: keys only (install pocketsphinx and pocketsphinx-en-us, and keep ivrbridge-worker beside ivrbridge)")
 	}
 	return notes
 }

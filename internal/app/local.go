@@ -1,8 +1,9 @@
 package app
 
 import (
-	"os"
 	"os/exec"
+
+	"github.com/ivrbridge/ivrbridge/asr"
 )
 
 // LocalVoice names the best voice that is installed, "" for none.
@@ -16,17 +17,14 @@ func LocalVoice() string {
 	return ""
 }
 
-// modelPath is where Debian keeps the recogniser's English model.
-const modelPath = "/usr/share/pocketsphinx/model/en-us/en-us"
+const localRecogniser = "pocketsphinx"
 
 // LocalRecogniser names the recogniser that is installed, "" for none.
 func LocalRecogniser() string {
-	if exists(modelPath) {
-		return "pocketsphinx"
+	if asr.PocketsphinxReady() != nil {
+		return ""
 	}
-	return ""
+	return localRecogniser
 }
 
 func found(program string) bool { _, err := exec.LookPath(program); return err == nil }
-
-func exists(path string) bool { _, err := os.Stat(path); return err == nil }
