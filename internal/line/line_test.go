@@ -37,10 +37,10 @@ type party struct {
 	codecs []sdp.Codec
 }
 
-func newParty(t *testing.T, lo uint16) *party {
+func newParty(t *testing.T, lo uint16, codecs ...sdp.Codec) *party {
 	t.Helper()
 	log := zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
-	p := &party{t: t, log: log, calls: make(chan *line.Line, 4)}
+	p := &party{t: t, log: log, calls: make(chan *line.Line, 4), codecs: codecs}
 	p.engine = media.NewEngine(media.EngineConfig{Shards: 2, Ports: media.UDPPorts(loopback, lo, lo+99, time.Millisecond), Log: log})
 	var err error
 	p.server, err = sip.NewServer(sip.Config{
@@ -225,8 +225,7 @@ func TestSecondLegIsJoinedToTheFirst(t *testing.T) {
 		codecs []sdp.Codec
 	}{{"same codec", []sdp.Codec{sdp.PCMU}}, {"other codec", []sdp.Codec{sdp.PCMA}}} {
 		t.Run(c.name, func(t *testing.T) {
-			caller, bridge, agent := newParty(t, 21400), newParty(t, 21500), newParty(t, 21600)
-			caller.codecs, agent.codecs = []sdp.Codec{sdp.PCMU}, c.codecs
+			caller, bridge, agent := newParty(t, 21400, sdp.PCMU), newParty(t, 21500), newParty(t, 21600, c.codecs...)
 			phone, first, _ := caller.dial(bridge, nil)
 			second, desk, _ := bridge.dial(agent, nil)
 			stop := media.Join(first.Leg(), second.Leg())
