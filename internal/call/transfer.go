@@ -3,6 +3,7 @@ package call
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"time"
 
@@ -18,6 +19,7 @@ func (c *Call) transfer(ctx context.Context, e machine.Transfer) {
 	ctx, cancel := context.WithCancel(ctx)
 	c.moves[e.Seq] = cancel
 	line, policy, seq := c.line, c.conf.Targets, e.Seq
+	headers := maps.Clone(c.headers)
 	begun := time.Now()
 	c.do("transfer", func() {
 		defer cancel()
@@ -35,6 +37,12 @@ func (c *Call) transfer(ctx context.Context, e machine.Transfer) {
 		for _, t := range targets {
 			c.in.post(time.Now(), machine.TransferProgress{Seq: seq, Limit: t.Timeout})
 			c.log.Info("hand-over begins", zap.String("target", shown(t)))
+			for name, value := range headers {
+				if t.Headers == nil {
+					t.Headers = map[string]string{}
+				}
+				t.Headers[name] = value
+			}
 			done.Outcome, done.Cause = refer(ctx, line, t)
 			done.Target, done.Took = t.URI, time.Since(begun)
 			c.log.Info("hand-over over", zap.String("target", shown(t)), zap.String("outcome", string(done.Outcome)), zap.String("cause", done.Cause))
