@@ -3,7 +3,9 @@ package call
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
+	"unicode"
 
 	"go.uber.org/zap"
 
@@ -145,6 +147,10 @@ func (c *Call) act(ctx context.Context, e machine.Effect) {
 	case machine.SendDigits:
 		c.line.SendDigits(e.Seq, e.Digits)
 	case machine.SetHeader:
+		if !mayTravel(e.Name, e.Value) {
+			c.log.Warn("header of the flow left out: only X- headers and User-to-User may be set")
+			return
+		}
 		c.headers[e.Name] = e.Value
 	case machine.SetVoice:
 		c.language, c.voice = or(e.Language, c.language), or(e.Voice, c.voice)
@@ -164,6 +170,17 @@ func (c *Call) act(ctx context.Context, e machine.Effect) {
 	case machine.Count:
 		c.conf.Metrics.count(e.What)
 	}
+}
+
+// mayTravel reports whether a flow may set a header of ours: what it says is
+// data, and must not become signalling.
+func mayTravel(name, value string) bool {
+	lower := strings.ToLower(name)
+	if !strings.HasPrefix(lower, "x-") && lower != "user-to-user" || len(value) > 256 {
+		return false
+	}
+	token := func(r rune) bool { return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') }
+	return !strings.ContainsFunc(lower, token) && !strings.ContainsFunc(value, unicode.IsControl)
 }
 
 func or(a, b string) string {

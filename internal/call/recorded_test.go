@@ -76,3 +76,13 @@ func TestRecordingsCoverTheDemo(t *testing.T) {
 	}
 	require.Greater(t, len(said), 20)
 }
+
+func TestOnlyHarmlessHeadersTravel(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"X-Crm": true, "x-a1": true, "User-to-User": true, "Refer-To": false, "Via": false, "X-A\r\nB": false, "X A": false, "": false,
+	} {
+		require.Equal(t, ok, mayTravel(name, "1"), name)
+	}
+	require.False(t, mayTravel("X-A", "1\r\nX-B: 2"))
+	require.False(t, mayTravel("X-A", strings.Repeat("a", 257)))
+}
