@@ -2,7 +2,6 @@ package app
 
 import (
 	"net/netip"
-	"regexp"
 	"testing"
 	"time"
 
@@ -45,7 +44,7 @@ func TestEveryVariableIsThereAtLaunch(t *testing.T) {
 		require.Contains(t, v, name)
 	}
 	require.Equal(t, "42", v["sip_x_crm_id"])
-	require.Equal(t, "", v["sip_x_none"])
+	require.Empty(t, v["sip_x_none"])
 	require.Equal(t, "42", v["crm"])
 	require.Equal(t, "+14155550100", v["phone"])
 	require.Equal(t, "1970-01-01T00:00:00Z", v["local_time"])
@@ -60,7 +59,7 @@ func TestSessionsAreOpaqueAndNeverShared(t *testing.T) {
 	free()
 	two, _ := s.name(a, in, true)
 	require.NotEqual(t, one, two, "session: call is a new one each time")
-	require.Regexp(t, regexp.MustCompile(`^[a-z2-7]{26}$`), one)
+	require.Regexp(t, `^[a-z2-7]{26}$`, one)
 
 	a.Voiceflow.Session = "caller"
 	one, free = s.name(a, in, true)

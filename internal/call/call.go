@@ -130,7 +130,7 @@ func (c *Call) Run(ctx context.Context, l Line) (res Result) {
 	}()
 	if err := c.begin(ctx); err != nil {
 		c.hangup(Hangup{Why: "cannot answer", Cause: causeTemporaryFailure})
-		c.unanswered(err)
+		c.unanswered(err) //nolint:contextcheck // it looks at the line's end
 		return res
 	}
 	c.loop(ctx)
@@ -150,7 +150,7 @@ func (c *Call) unanswered(err error) {
 	case <-over.Done():
 	case <-time.After(closeLimit):
 	}
-	c.report.class = classOf(context.Cause(over)) //nolint:contextcheck // of the line's end
+	c.report.class = classOf(context.Cause(over))
 }
 
 func (c *Call) begin(ctx context.Context) error {
