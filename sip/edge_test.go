@@ -383,6 +383,7 @@ func FuzzDatagram(f *testing.F) {
 		_ = s.Shutdown(ctx)
 		require.NoError(f, <-done)
 	})
+	require.NoError(f, s.Ready(f.Context(), 1))
 	from := route{UDP, netip.MustParseAddrPort("10.0.0.2:5070"), netip.MustParseAddrPort("10.0.0.1:5060")}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		out := s.vet(data, nil, from, func(res *gosip.Response) error { return checkMessage(res) })

@@ -94,7 +94,7 @@ func (c *Call) claim(tx *serverTx, offer bool) (code int, extra []Header) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.phase == ringing, c.theirs != nil:
+	case c.phase == ringing, c.theirs != nil && !c.theirs.done(): // RFC 3261 14.2: only until our final response.
 		return 500, []Header{soon()}
 	case c.ours, slices.ContainsFunc(c.acks, func(p *pendingAck) bool { return p.negotiator != nil }):
 		return 491, nil

@@ -61,11 +61,7 @@ func startLive(t *testing.T, ip string, change ...func(*Config)) *live {
 		require.NoError(t, <-done)
 		require.NoError(t, <-done)
 	})
-	require.Eventually(t, func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.packets) == 1 && len(s.listeners) == 1
-	}, 5*time.Second, time.Millisecond)
+	require.NoError(t, s.Ready(t.Context(), 2))
 	return l
 }
 

@@ -126,6 +126,7 @@ func (t *serverTx) respondBody(code int, reason, contentType string, body []byte
 	}
 	if code >= 200 {
 		t.final = code
+		t.cancel = nil // It comes too late, and the call is not to live as long as the transaction.
 	}
 	t.mu.Unlock()
 	if err := t.tx.Respond(res); err != nil && !errors.Is(err, gosip.ErrTransactionTerminated) {
