@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/ivrbridge/ivrbridge/configs"
 	"github.com/ivrbridge/ivrbridge/internal/app"
@@ -44,12 +47,28 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer keepOnHangup(log)()
 			return a.Run(cmd.Context(), drain)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file; without one the environment says everything")
 	cmd.Flags().StringVar(&records, "records", "ivrbridge-records.jsonl", "file that call records are appended to; empty: the log only")
 	return cmd
+}
+
+// keepOnHangup says that a reload is not there yet: SIGHUP must not end calls.
+func keepOnHangup(log *zap.Logger) (stop func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	go func() {
+		for range c {
+			log.Warn("reload is not available yet, restart to use a changed configuration")
+		}
+	}()
+	return func() {
+		signal.Stop(c)
+		close(c)
+	}
 }
 
 // configuration reads the file, or the environment without one.
