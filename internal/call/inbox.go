@@ -9,13 +9,17 @@ import (
 // that falls so far behind is ended: an event is never dropped.
 const inboxSize = 512
 
+// firstInbox is how many have room at first: most calls never need more, and
+// each of them keeps it to the end.
+const firstInbox = 16
+
 // An inbox is where everything that happens to a call arrives, in the order of
 // its arrival: from the wheel, from turns, recognisers and the far end.
 type inbox struct {
 	bell chan struct{} // of one; rung when the ring was empty
 
 	mu   sync.Mutex // held for a copy, never while anything is awaited
-	ring [inboxSize]letter
+	ring []letter // grows by doubling
 	head int
 	n    int
 	full bool
@@ -27,7 +31,9 @@ type letter struct {
 	ev any
 }
 
-func newInbox() *inbox { return &inbox{bell: make(chan struct{}, 1)} }
+func newInbox() *inbox {
+	return &inbox{bell: make(chan struct{}, 1), ring: make([]letter, firstInbox)}
+}
 
 // post adds an event. It reports false when there is no room; the call then
 // ends.
@@ -35,7 +41,10 @@ func (b *inbox) post(at time.Time, ev any) bool {
 	b.mu.Lock()
 	ok := b.n < inboxSize
 	if ok {
-		b.ring[(b.head+b.n)%inboxSize] = letter{at, ev}
+		if b.n == len(b.ring) {
+			b.grow()
+		}
+		b.ring[(b.head+b.n)%len(b.ring)] = letter{at, ev}
 		b.n++
 	} else {
 		b.full = true
@@ -48,6 +57,14 @@ func (b *inbox) post(at time.Time, ev any) bool {
 	return ok
 }
 
+// grow makes room for as many again. Called with mu held.
+func (b *inbox) grow() {
+	ring := make([]letter, 2*len(b.ring))
+	n := copy(ring, b.ring[b.head:])
+	copy(ring[n:], b.ring[:b.head])
+	b.ring, b.head = ring, 0
+}
+
 // take removes the oldest event. Overflow says that one was lost since.
 func (b *inbox) take() (l letter, ok, overflow bool) {
 	b.mu.Lock()
@@ -57,7 +74,7 @@ func (b *inbox) take() (l letter, ok, overflow bool) {
 	}
 	l = b.ring[b.head]
 	b.ring[b.head] = letter{}
-	b.head = (b.head + 1) % inboxSize
+	b.head = (b.head + 1) % len(b.ring)
 	b.n--
 	return l, true, b.full
 }

@@ -296,7 +296,7 @@ func (m *Machine) handoverFailed(h *handover) {
 		m.say(sorry, fallback(m.policy.Fallback))
 		m.turn.listening = false
 	case h.fallback && m.failures > 0:
-		m.finish(PromptGoodbye, "neither the agent nor its fallback could take the call")
+		m.finish("neither the agent nor its fallback could take the call", PromptTransferFailed, PromptLimit)
 		return
 	case listening:
 		items := []Item{sorry}

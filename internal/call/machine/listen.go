@@ -70,7 +70,7 @@ func (m *Machine) noReply() {
 	if m.turn.asks || m.policy.SendUnasked {
 		m.asked++
 		if m.asked > m.policy.NoReplyGuard {
-			m.finish(PromptGoodbye, "the caller kept silent")
+			m.finish("the caller kept silent", PromptGoodbye)
 			return
 		}
 		m.send(dialog.NoReply(), false)
@@ -78,7 +78,7 @@ func (m *Machine) noReply() {
 	}
 	m.repeats++
 	if m.repeats > m.policy.MaxNoReplies {
-		m.finish(PromptGoodbye, "the caller kept silent")
+		m.finish("the caller kept silent", PromptGoodbye)
 		return
 	}
 	m.say(m.lastPrompt...)

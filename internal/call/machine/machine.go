@@ -159,7 +159,7 @@ func (m *Machine) handle(ev Event) {
 	case LineGone:
 		m.gone(ev)
 	case Close:
-		m.finish(ev.Prompt, ev.Why)
+		m.finish(ev.Why, ev.Prompt)
 	}
 }
 
@@ -188,7 +188,7 @@ func (m *Machine) expire(k deadline) {
 	case dlHold:
 		m.hangup("the caller kept us on hold for too long")
 	case dlLength:
-		m.finish(PromptLimit, "the call reached its longest duration")
+		m.finish("the call reached its longest duration", PromptLimit)
 	case dlClosing:
 		m.end()
 	case numDeadlines:
@@ -222,7 +222,7 @@ func (m *Machine) send(a dialog.Action, outcome bool) {
 		return
 	}
 	if m.turns >= m.policy.MaxTurns && m.policy.MaxTurns > 0 && !outcome {
-		m.finish(PromptLimit, "the call reached its largest number of turns")
+		m.finish("the call reached its largest number of turns", PromptLimit)
 		return
 	}
 	m.turns++
@@ -389,7 +389,7 @@ func (m *Machine) stateRead(ev StateRead) {
 func (m *Machine) recover(timedOut bool) {
 	giveUp := m.failures > 1 || timedOut && m.policy.Fallback != "" || m.turn.outcome || m.turn.action.Type == dialog.ActionLaunch
 	if !giveUp {
-		m.say(Item{Kind: Speech, Prompt: PromptApology})
+		m.say(append([]Item{{Kind: Speech, Prompt: PromptApology}}, m.lastPrompt...)...)
 		m.turn.listening = true
 		// Asked to say it again, the caller answers what the agent asked last.
 		m.turn.buttons, m.turn.asks, m.turn.timeout = m.question.buttons, m.question.asks, m.question.timeout
@@ -403,7 +403,7 @@ func (m *Machine) recover(timedOut bool) {
 		m.advance()
 		return
 	}
-	m.finish(PromptApology, "the agent did not answer")
+	m.finish("the agent did not answer", PromptApology, PromptLimit)
 }
 
 // say replaces the queue by items of the bridge itself.
@@ -419,8 +419,8 @@ func (m *Machine) say(items ...Item) {
 	}
 }
 
-// finish says one last sentence and hangs up after it was heard.
-func (m *Machine) finish(p Prompt, why string) {
+// finish says the last words and hangs up after they were heard.
+func (m *Machine) finish(why string, words ...Prompt) {
 	if m.closing {
 		return
 	}
@@ -440,7 +440,11 @@ func (m *Machine) finish(p Prompt, why string) {
 	m.closeUtterance()
 	m.turn.listening, m.turn.lastAction, m.waits = false, -1, nil
 	m.ear.reset()
-	m.say(Item{Kind: Speech, Prompt: p}, Item{Kind: End, Text: why})
+	var last []Item
+	for _, p := range words {
+		last = append(last, Item{Kind: Speech, Prompt: p})
+	}
+	m.say(append(last, Item{Kind: End, Text: why})...)
 	m.deadlines.set(dlClosing, m.now+farewellLimit)
 	m.advance()
 }
