@@ -2,6 +2,7 @@
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SOAK ?= 20m
+CALLS ?= 1000
 FUZZTIME ?= 60
 
 GOLANGCI_VERSION := 2.15.0
@@ -42,8 +43,9 @@ check: ## run every check and every test with the tools that are there
 	@set -e; for stage in tools format tidy vet lint build unit; do $(MAKE) --no-print-directory check-$$stage; done
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check-fuzz check-image
 	@$(MAKE) --no-print-directory check-e2e
+	@$(MAKE) --no-print-directory check-load
 
-.PHONY: check-tools check-format check-tidy check-vet check-lint check-build check-unit check-fuzz check-image check-e2e
+.PHONY: check-tools check-format check-tidy check-vet check-lint check-build check-unit check-fuzz check-image check-e2e check-load
 check-tools:  ; @$(STAGE) tools  $(MAKE) --no-print-directory $(GOLANGCI)
 check-format: ; @$(STAGE) format $(GOLANGCI) fmt --diff
 check-tidy:   ; @$(STAGE) tidy   go mod tidy -diff
@@ -54,19 +56,25 @@ check-unit:   ; @$(STAGE) unit   deploy/tools/unit.sh
 check-fuzz:   ; @$(STAGE) fuzz   deploy/tools/fuzz.sh 5 150
 check-image:  ; @$(STAGE) image  deploy/image/test.sh bin
 check-e2e:    ; @$(STAGE) e2e    $(MAKE) --no-print-directory e2e
+check-load:   ; @$(STAGE) load   $(MAKE) --no-print-directory load
 
 .PHONY: e2e
 e2e: build ## run the end-to-end tests against the static program
 	@$(E2E) -timeout 10m ./test/e2e/...
 
+.PHONY: load
+load: build ## many calls at once and CALLS (1000) in a row, keys through bad networks; what remains?
+	@env CALLS=$(CALLS) $(E2E) -timeout 0 -run '^Test(Load|Entries)' -v ./test/load
+
 .PHONY: soak
 soak: build ## keep calls coming for SOAK (20m) and look for what leaks
-	@$(STAGE) soak env SOAK=$(SOAK) $(E2E) -timeout 0 -run '^TestSoak' -v ./test/e2e/...
+	@$(STAGE) soak env SOAK=$(SOAK) $(E2E) -timeout 0 -run '^TestSoak$$' -v ./test/load
 
 .PHONY: bench
 bench: build ## measure the media path, and what a call costs
-	@go test -run '^$$' -bench . -benchmem ./media/... ./internal/...
-	@$(E2E) -run '^$$' -bench . ./test/e2e/...
+	@go test -run '^$$' -bench . -benchmem ./media/...
+	@go test -count=1 -run '^TestConcealmentBeatsSilence$$' -v ./media/jitter
+	@$(E2E) -run '^TestCost$$' -v ./test/load
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (60) seconds

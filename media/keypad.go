@@ -42,7 +42,8 @@ type digitJob struct {
 	keys  *dtmf.Sender // telephone-events
 	tones *pcm.Clip    // or tones
 	off   int
-	err   error // or what was wrong with it
+	lag   uint32 // samples that were skipped while the event under way was sent
+	err   error  // or what was wrong with it
 }
 
 // SendDigits sends digits (0–9, *, #, A–D; w waits half a second, W a second),
@@ -77,6 +78,14 @@ func toneClip(digits string) (*pcm.Clip, error) {
 	return clip, err
 }
 
+// skip keeps the timestamp of an event under way (RFC 4733 section 2.1) when time
+// passed that nobody used.
+func (k *keypad) skip(n int) {
+	if len(k.jobs) > 0 {
+		k.jobs[0].lag += uint32(n)
+	}
+}
+
 func (k *keypad) busy() bool { return len(k.jobs) > 0 }
 
 // fill sends the next part of the digits: an event packet of its own, and then
@@ -93,8 +102,11 @@ func (k *keypad) fill(l *Leg, body []byte) (spoken, quiet, done bool) {
 			}
 			l.player.pause()
 			if kind == dtmf.Event {
+				if marker {
+					j.lag = 0
+				}
 				copy(l.out.buf[headerLen:], payload[:])
-				l.write(packet{payloadType: l.p.Event, marker: marker, ts: l.out.ts - offset, size: len(payload)})
+				l.write(packet{payloadType: l.p.Event, marker: marker, ts: l.out.ts - offset - j.lag, size: len(payload)})
 				l.shard.tally.n[sentEvents]++
 			}
 			silence(body, l.p.Law)

@@ -144,3 +144,34 @@ func TestSendDigitsAsTones(t *testing.T) {
 		require.ErrorIs(t, s.events.of(DigitsSent)[3].Err, ErrClosed)
 	})
 }
+
+func TestStallWithinAKeyDoesNotDoubleIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := set(t, nil)
+		s.leg.Apply(s.params())
+		time.Sleep(100 * time.Millisecond)
+		s.peer.got()
+		begun := time.Now()
+		s.leg.SendDigits(1, "27", DigitsEvents)
+		time.Sleep(50 * time.Millisecond)
+		stall := true
+		s.leg.Attach(tapFunc(func(int64, []int16, []int16) {
+			if stall {
+				stall = false
+				time.Sleep(2 * time.Second)
+			}
+		}))
+		time.Sleep(3 * time.Second)
+		var r dtmf.Receiver
+		var heard []byte
+		for _, p := range s.peer.got() {
+			if p.pt != 101 {
+				continue
+			}
+			if d, ok := r.Packet(p.seq, p.ts, p.marker, p.payload, p.at.Sub(begun)); ok {
+				heard = append(heard, d)
+			}
+		}
+		require.Equal(t, "27", string(heard))
+	})
+}

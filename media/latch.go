@@ -27,7 +27,9 @@ type source struct {
 	signals netip.Addr
 	allowed []netip.Prefix
 
-	dest      netip.AddrPort // where we send, and the only source of packets
+	dest      netip.AddrPort // where we send, and a source of packets
+	also      netip.AddrPort // another port of the SDP's address that packets come from; sent to as well
+	heardDest bool           // packets have come from dest
 	reachable bool           // something may be sent to dest
 	locked    bool           // dest is settled until the next Apply or silence
 	connected bool           // the port is
@@ -84,7 +86,7 @@ func (s *source) apply(p *Params, now time.Duration) {
 		return // hold of old: where to send stays known
 	}
 	if p.Remote != s.sdp {
-		s.sdp, s.dest = p.Remote, p.Remote
+		s.sdp, s.dest, s.also, s.heardDest = p.Remote, p.Remote, netip.AddrPort{}, false
 		s.heard, s.steady = now, now
 		s.reachable = !hidden(p.Remote.Addr(), p.Signalling)
 	}
@@ -122,7 +124,8 @@ func (s *source) permits(a netip.Addr) bool {
 // judge decides about an RTP packet. known tells that its payload type was
 // negotiated.
 func (s *source) judge(from netip.AddrPort, ssrc uint32, seq uint16, known bool, at time.Duration) verdict {
-	if from == s.dest {
+	if from == s.dest || from == s.also {
+		s.heardDest = s.heardDest || from == s.dest
 		return s.expected(from, ssrc, seq, known, at)
 	}
 	if !s.permits(from.Addr()) {
@@ -146,9 +149,22 @@ func (s *source) judge(from netip.AddrPort, ssrc uint32, seq uint16, known bool,
 	if c.addr != from || !proven {
 		return learning
 	}
-	s.dest = from
+	s.follow(from)
 	s.lock(at)
 	return moved
+}
+
+// follow sends to a source that has proven itself. A peer that sends from
+// another port of the very address that it receives at, and never from the port
+// that it told, either receives where it said (RFC 4961 is no duty) or sits
+// behind a NAT that changed the port: nothing tells the two apart, so both ports
+// are sent to.
+func (s *source) follow(from netip.AddrPort) {
+	if s.reachable && !s.heardDest && s.dest == s.sdp && from.Addr() == s.sdp.Addr() {
+		s.also = from
+		return
+	}
+	s.dest, s.also, s.heardDest = from, netip.AddrPort{}, true
 }
 
 // expected is a packet that comes from where we send.
@@ -159,6 +175,12 @@ func (s *source) expected(from netip.AddrPort, ssrc uint32, seq uint16, known bo
 	s.heard = at
 	if !known {
 		return unexpected
+	}
+	if from == s.dest && s.also.IsValid() {
+		// It sends from where it receives after all: the other port was a stray.
+		if s.own.saw(from, ssrc, seq, at); s.own.inRow >= latchPackets && at-s.own.first >= latchSpan {
+			s.also, s.own = netip.AddrPort{}, candidate{}
+		}
 	}
 	if s.locked {
 		return accepted
@@ -185,7 +207,7 @@ func (l *Leg) tend() {
 	switch {
 	case s.connected && silent > breakAfter:
 		l.disconnect()
-	case !s.connected && s.locked && silent < breakAfter/2 && l.now-s.steady >= connectAfter:
+	case !s.connected && s.locked && !s.also.IsValid() && silent < breakAfter/2 && l.now-s.steady >= connectAfter:
 		if err := l.rtp.Connect(s.dest); err != nil {
 			s.steady = l.now // tried again later
 			l.shard.tally.n[sendErrors]++

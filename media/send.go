@@ -44,6 +44,7 @@ func (l *Leg) send(due time.Duration) {
 		o.ts += uint32(samples(late))
 		o.flowing = false
 		l.ears.skip(samples(late))
+		l.keys.skip(samples(late))
 	}
 	for o.due <= due {
 		l.emit()
@@ -118,6 +119,9 @@ func (l *Leg) write(p packet) {
 	binary.BigEndian.PutUint32(b[8:], o.ssrc)
 	o.seq++
 	l.transmit(l.rtp, b, l.source.dest)
+	if also := l.source.also; also.IsValid() {
+		l.transmit(l.rtp, b, also)
+	}
 	if o.flowing && o.ptime == stdPtime {
 		l.shard.tally.interval(l.now - o.last)
 	}

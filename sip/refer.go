@@ -245,8 +245,8 @@ func (c *Call) onNotify(tx *serverTx) {
 	if code, reason, ok := parseStatusLine(strings.TrimRight(line, "\r")); ok {
 		n.status, n.reason = code, reason
 	}
+	c.answered(tx, 200) // before anything that the news lead to, such as our BYE
 	sub.news.put(n)
-	c.answered(tx, 200)
 }
 
 func cutPrefixFold(s, prefix string) (string, bool) {

@@ -129,7 +129,6 @@ func (c *Call) Run(ctx context.Context, l Line) (res Result) {
 		res = c.result()
 	}()
 	if err := c.begin(ctx); err != nil {
-		c.hangup(Hangup{Why: "cannot answer", Cause: causeTemporaryFailure})
 		c.unanswered(err) //nolint:contextcheck // it looks at the line's end
 		return res
 	}
@@ -137,15 +136,21 @@ func (c *Call) Run(ctx context.Context, l Line) (res Result) {
 	return res
 }
 
-// unanswered says why there was no answer: what they offered was refused, they
-// gave up meanwhile, or it was our fault.
+// unanswered ends a call that got no answer and says why: what they offered was
+// refused, they gave up meanwhile, or it was our fault. A CANCEL that crossed
+// the answer may still be on its way to the line's end.
 func (c *Call) unanswered(err error) {
+	over := c.line.Context()
+	select {
+	case <-over.Done():
+	case <-time.After(crossing):
+	}
+	c.hangup(Hangup{Why: "cannot answer", Cause: causeTemporaryFailure})
 	c.report.class, c.report.why = ClassClientError, fmt.Sprintf("the call could not be answered: %v", err)
 	var refused interface{ SIPStatus() int }
 	if errors.As(err, &refused) && refused.SIPStatus()/100 == 4 {
 		return
 	}
-	over := c.line.Context()
 	select {
 	case <-over.Done():
 	case <-time.After(closeLimit):

@@ -19,7 +19,7 @@ type inbox struct {
 	bell chan struct{} // of one; rung when the ring was empty
 
 	mu   sync.Mutex // held for a copy, never while anything is awaited
-	ring []letter // grows by doubling
+	ring []letter   // grows by doubling
 	head int
 	n    int
 	full bool
