@@ -250,6 +250,13 @@ func (c *Call) Accept(ctx context.Context, n Negotiator) error {
 	}
 	if err := c.answer(p, n, body); err != nil {
 		keep = false
+		if errors.Is(err, ErrState) { // A CANCEL was quicker, and the call is about to end.
+			select {
+			case <-c.ctx.Done():
+				err = context.Cause(c.ctx)
+			case <-ctx.Done():
+			}
+		}
 		return fmt.Errorf("accept: %w", err)
 	}
 	return nil

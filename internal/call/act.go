@@ -18,7 +18,6 @@ import (
 const (
 	closeLimit = 3 * time.Second
 	aliveLimit = 5 * time.Second
-	crossing   = 200 * time.Millisecond // for the cause of a line's end to arrive
 	// causeTemporaryFailure is Q.850's word for a fault of ours.
 	causeTemporaryFailure = 41
 )

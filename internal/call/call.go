@@ -137,14 +137,9 @@ func (c *Call) Run(ctx context.Context, l Line) (res Result) {
 }
 
 // unanswered ends a call that got no answer and says why: what they offered was
-// refused, they gave up meanwhile, or it was our fault. A CANCEL that crossed
-// the answer may still be on its way to the line's end.
+// refused, they gave up meanwhile, or it was our fault.
 func (c *Call) unanswered(err error) {
 	over := c.line.Context()
-	select {
-	case <-over.Done():
-	case <-time.After(crossing):
-	}
 	c.hangup(Hangup{Why: "cannot answer", Cause: causeTemporaryFailure})
 	c.report.class, c.report.why = ClassClientError, fmt.Sprintf("the call could not be answered: %v", err)
 	var refused interface{ SIPStatus() int }
