@@ -131,16 +131,8 @@ func (c *caller) open(ctx context.Context) (stop func(), err error) {
 		c.engine.Close()
 		return nil, err
 	}
-	var lc net.ListenConfig
-	at := netip.AddrPortFrom(ip, 0).String()
-	udp, err := lc.ListenPacket(ctx, "udp", at)
+	udp, tcp, err := sockets(ctx, ip)
 	if err != nil {
-		c.engine.Close()
-		return nil, fmt.Errorf("open socket: %w", err)
-	}
-	tcp, err := lc.Listen(ctx, "tcp", udp.LocalAddr().String())
-	if err != nil {
-		_ = udp.Close()
 		c.engine.Close()
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
@@ -164,6 +156,21 @@ func (c *caller) open(ctx context.Context) (stop func(), err error) {
 		c.engine.Close()
 		c.work.Wait()
 	}, nil
+}
+
+// sockets opens the same free port on UDP and TCP.
+func sockets(ctx context.Context, ip netip.Addr) (udp net.PacketConn, tcp net.Listener, err error) {
+	var lc net.ListenConfig
+	for range 20 {
+		if udp, err = lc.ListenPacket(ctx, "udp", netip.AddrPortFrom(ip, 0).String()); err != nil {
+			return nil, nil, err
+		}
+		if tcp, err = lc.Listen(ctx, "tcp", udp.LocalAddr().String()); err == nil {
+			return udp, tcp, nil
+		}
+		_ = udp.Close()
+	}
+	return nil, nil, err
 }
 
 func localFor(ctx context.Context, host string) (netip.Addr, error) {
