@@ -99,6 +99,10 @@ image: ## build the container image with docker or podman (TARGET=static: withou
 	@engine=$$(command -v docker || command -v podman) || { echo "neither docker nor podman is installed" >&2; exit 1; }; \
 	"$$engine" build --build-arg VERSION=$(VERSION) --target $(or $(TARGET),speech) -t ivrbridge:$(or $(TARGET),latest) .
 
+.PHONY: recordings
+recordings: ## render the demo's sentences again, with flite and sox
+	@deploy/tools/recordings.sh
+
 .PHONY: clean
 clean: ## remove what was built
 	@rm -rf bin

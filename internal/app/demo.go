@@ -59,7 +59,10 @@ func NewDemo(ctx context.Context, o DemoOptions) (*Demo, error) {
 			return nil, fmt.Errorf("flow: %w", err)
 		}
 	}
-	d := &Demo{Flow: localflow.New(flow, localflow.Options{Log: o.Log}), Human: &Human{log: o.Log.Named("human")}}
+	// Conversations of calls that are over are of no use; nobody asks for the
+	// requests.
+	conversations := localflow.Options{Log: o.Log, Sessions: 2 * configs.Default().SIP.MaxCalls, Kept: -1}
+	d := &Demo{Flow: localflow.New(flow, conversations), Human: &Human{log: o.Log.Named("human")}}
 	d.Human.SetBusy(o.Busy)
 	conf := configs.Default()
 	port, err := freePort(ctx, o.SIP)
