@@ -253,7 +253,7 @@ func (c *Call) Accept(ctx context.Context, n Negotiator) error {
 		if errors.Is(err, ErrState) { // A CANCEL was quicker, and the call is about to end.
 			select {
 			case <-c.ctx.Done():
-				err = context.Cause(c.ctx)
+				err = context.Cause(c.ctx) //nolint:contextcheck // of the call's end
 			case <-ctx.Done():
 			}
 		}

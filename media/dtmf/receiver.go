@@ -40,6 +40,7 @@ type Receiver struct {
 	known   bool // there is a latest
 	latest  int  // index of the press that began last
 	seq     uint16
+	carried press // the last one before Reset
 }
 
 // A press is one key press as far as it was seen.
@@ -68,6 +69,11 @@ func (r *Receiver) Packet(seq uint16, ts uint32, marker bool, payload []byte, at
 		duration: binary.BigEndian.Uint16(payload[2:]),
 		at:       at,
 	}
+	if !r.known && r.carried.goesOn(p, marker) {
+		r.carried.used = false
+		r.begin(p, seq)
+		return 0, false
+	}
 	gap := int16(seq - r.seq) // from the latest press's last packet
 	if copied := r.find(p); copied != nil && !copied.again(p, gap) {
 		copied.ended = copied.ended || p.ended
@@ -87,10 +93,15 @@ func (r *Receiver) Packet(seq uint16, ts uint32, marker bool, payload []byte, at
 			return 0, false
 		}
 	}
+	r.begin(p, seq)
+	return keys[p.event], true
+}
+
+// begin remembers a press as the latest.
+func (r *Receiver) begin(p press, seq uint16) {
 	r.latest, r.known, r.seq = r.next, true, seq
 	r.presses[r.next] = p
 	r.next = (r.next + 1) % remembered
-	return keys[p.event], true
 }
 
 // Active reports whether an event runs at the given time: the audio that comes
@@ -101,8 +112,20 @@ func (r *Receiver) Active(at time.Duration) bool {
 }
 
 // Reset forgets the stream. Call it when the SSRC changes: timestamps and
-// sequence numbers begin anew.
-func (r *Receiver) Reset() { *r = Receiver{} }
+// sequence numbers begin anew. A key that is held meanwhile stays one press.
+func (r *Receiver) Reset() {
+	fresh := Receiver{carried: r.carried}
+	if r.known {
+		fresh.carried = r.presses[r.latest]
+	}
+	*r = fresh
+}
+
+// goesOn reports whether p is a packet of the same press under another SSRC: its
+// duration has grown on, and it claims no beginning.
+func (last *press) goesOn(p press, marker bool) bool {
+	return last.used && !marker && last.event == p.event && p.duration >= last.duration && p.at-last.at < lapse
+}
 
 // find returns the press that p is a further packet of.
 func (r *Receiver) find(p press) *press {

@@ -359,3 +359,40 @@ func FuzzReceiver(f *testing.F) {
 		r.Active(at)
 	})
 }
+
+func TestKeyHeldOverANewSourceStaysOne(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change int // packet that the new source begins with
+		want   string
+	}{{"in the middle", 3, "5"}, {"between the ends", 7, "5"}, {"before it", 0, "5"}} {
+		t.Run(c.name, func(t *testing.T) {
+			var r dtmf.Receiver
+			var got []byte
+			take := func(seq uint16, ts uint32, marker bool, event, flags byte, duration uint16, at time.Duration) {
+				if d, ok := r.Packet(seq, ts, marker, []byte{event, flags, byte(duration >> 8), byte(duration)}, at); ok {
+					got = append(got, d)
+				}
+			}
+			for i := range 9 {
+				seq, ts := uint16(100+i), uint32(8000)
+				if i >= c.change {
+					seq, ts = uint16(7000+i), 990_000
+				}
+				if i == c.change {
+					r.Reset()
+				}
+				flags := byte(10)
+				if i >= 6 {
+					flags |= 0x80
+				}
+				take(seq, ts, i == 0, 5, flags, uint16(min(i+1, 7)*160), time.Duration(i)*20*time.Millisecond)
+			}
+			require.Equal(t, c.want, string(got))
+			// The same key again is another press.
+			r.Reset()
+			take(9000, 5000, true, 5, 10, 160, 300*time.Millisecond)
+			require.Equal(t, c.want+"5", string(got))
+		})
+	}
+}
