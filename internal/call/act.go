@@ -3,6 +3,7 @@ package call
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 	"unicode"
@@ -18,6 +19,11 @@ import (
 const (
 	closeLimit = 3 * time.Second
 	aliveLimit = 5 * time.Second
+	// longestWait is what a caller can be kept waiting for a rate limit.
+	longestWait = 2 * time.Second
+	// settle is what an agent whose connection broke is given to save its state:
+	// before, an unchanged state says nothing.
+	settle = 2500 * time.Millisecond
 	// causeTemporaryFailure is Q.850's word for a fault of ours.
 	causeTemporaryFailure = 41
 )
@@ -224,6 +230,9 @@ func (c *Call) turn(ctx context.Context, e machine.SendTurn) {
 		failed := machine.TurnFailed{Turn: e.Seq, Maybe: true, Reason: err.Error()}
 		if te, ok := errors.AsType[*dialog.TurnError](err); ok {
 			failed.Maybe = te.Executed == dialog.ExecutedMaybe
+			failed.Broken = te.Status == 0
+			failed.Refused = te.Status == http.StatusUnauthorized || te.Status == http.StatusForbidden ||
+				te.Status == http.StatusTooManyRequests && te.RetryAfter > longestWait
 		}
 		c.in.post(time.Now(), failed)
 	})
@@ -235,6 +244,11 @@ func (c *Call) readState(ctx context.Context, e machine.ReadState) {
 	session := c.session
 	action := c.report.action
 	c.do("read state", func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(settle):
+		}
 		ctx, cancel := context.WithTimeout(ctx, closeLimit)
 		defer cancel()
 		read := machine.StateRead{Turn: e.Turn}

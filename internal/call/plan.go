@@ -57,7 +57,7 @@ func (p planner) plan(s dialog.Step) []machine.Item {
 		if s.Src == "" || s.State != "PLAY" && s.State != "LOOP" {
 			return nil
 		}
-		return []machine.Item{{Kind: machine.Sound, Src: s.Src}}
+		return []machine.Item{{Kind: machine.Sound, Src: s.Src, Loop: s.Loop || s.State == "LOOP"}}
 	case dialog.KindHandoff:
 		return p.speech(s)
 	case dialog.KindEnd:

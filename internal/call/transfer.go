@@ -86,7 +86,7 @@ func outcome(r Referred, err error) (machine.Outcome, string) {
 	case r.Accepted && !r.Final:
 		return machine.Unconfirmed, "accepted, and no word of its end"
 	case r.Status == 0 && err != nil:
-		return machine.Unreachable, err.Error()
+		return machine.Unreachable, "no answer to the transfer request"
 	}
 	switch r.Status {
 	case 486, 600:

@@ -27,7 +27,7 @@ func (m *Machine) perform(it Item) {
 	case Action:
 		m.act(it)
 	case Relaunch:
-		m.send(dialog.Launch(nil), true)
+		m.launch(true)
 	case Notify:
 		m.send(dialog.Event(it.Name), true)
 	case Speech, Sound, Choice, NoReply, Keypad:
@@ -41,17 +41,22 @@ func (m *Machine) act(it Item) {
 	case slices.Contains(passingActions, it.Name):
 		m.emit(Note{Kind: NoteAction, Text: it.Name})
 		if m.inPassing(it) && it.Waits {
-			m.answerDefault(it, true)
+			m.answer(it)
 		}
 	case !it.Waits:
-		m.emit(Note{Kind: NoteUnhandled, Text: it.Name})
+		m.unhandled(it)
 	case it.Name == actionCollect, it.Name == actionDTMF:
 		m.waits = &it
 		m.startCollect(it)
 	default:
-		m.emit(Note{Kind: NoteUnhandled, Text: it.Name})
-		m.answerDefault(it, false)
+		m.unhandled(it)
+		m.answer(it)
 	}
+}
+
+func (m *Machine) unhandled(it Item) {
+	m.count(CountUnhandled)
+	m.emit(Note{Kind: NoteUnhandled, Text: it.Name})
 }
 
 // inPassing performs one of the bridge's own actions. It reports whether that
@@ -125,44 +130,21 @@ func (m *Machine) digitsSent(DigitsSent) {
 	it := *m.waits
 	m.waits = nil
 	if it.Waits {
-		m.answerDefault(it, true)
+		m.answer(it)
 		return
 	}
 	m.advance()
 }
 
 // answer sends the first of the names that the action has a path for, else its
-// default path.
+// default path, else its first one: an answer that it does not know would end
+// the conversation at Voiceflow.
 func (m *Machine) answer(it Item, names ...string) {
-	if typ, ok := path(it, names...); ok {
-		m.send(dialog.Outcome(typ, nil), true)
-		return
-	}
-	m.deadEnd()
-}
-
-// answerDefault takes the default path; where there is none, first says whether
-// the first path serves.
-func (m *Machine) answerDefault(it Item, first bool) {
-	typ, ok := path(it)
-	if !ok && first && len(it.Paths) > 0 {
-		typ, ok = it.Paths[0], true
-	}
+	typ, ok := path(it, names...)
 	if !ok {
-		m.deadEnd()
-		return
+		typ = it.Paths[0] // what waits has paths
 	}
 	m.send(dialog.Outcome(typ, nil), true)
-}
-
-// deadEnd goes on after an action that cannot be answered: any reply would end
-// the conversation at Voiceflow, so it starts again.
-func (m *Machine) deadEnd() {
-	if m.closing {
-		m.closed()
-		return
-	}
-	m.send(dialog.Launch(nil), true)
 }
 
 // path returns the event type by meaning, else that of the default path.

@@ -30,11 +30,13 @@ const (
 	leastNoReply  = time.Second
 	closingLimit  = 5 * time.Second
 	farewellLimit = 30 * time.Second
-	stateLimit    = 3 * time.Second
+	stateLimit    = 7 * time.Second
 	// stallLimit is how long a prompt may take to its first sample.
 	stallLimit = 5 * time.Second
-	// thinkAgain is the pause between two covers of a slow answer.
-	thinkAgain = 3500 * time.Millisecond
+	// thinkAgain bounds the wait for the end of a cover of a slow answer.
+	thinkAgain = 5 * time.Second
+	// fillerPause is that from the end of one cover to the next.
+	fillerPause = 1900 * time.Millisecond
 	// recogniseSoft and recogniseHard bound the wait for a final: after the
 	// first the last partial serves, after the second nothing was understood.
 	recogniseSoft = 2 * time.Second

@@ -28,7 +28,9 @@ type (
 	TurnFailed struct {
 		Turn     uint64
 		Maybe    bool // the flow may have advanced all the same
+		Broken   bool // the connection broke: the agent's state may tell what ran
 		TimedOut bool
+		Refused  bool // for good: a key, an environment, a long wait
 		Reason   string
 	}
 	// StateRead answers ReadState.
@@ -259,4 +261,5 @@ const (
 	CountLowConfidence Counter = "low_confidence"
 	CountFiller        Counter = "filler"
 	CountBadPrompt     Counter = "bad_prompt"
+	CountUnhandled     Counter = "unhandled_action"
 )

@@ -63,6 +63,11 @@ func (m *Machine) key(d byte) {
 	case m.turn.running:
 		m.keep(d, early)
 	case m.skip(m.policy.BargeIn.Keys):
+	case m.collectsNext():
+		m.keep(d, early)
+		if early == Barge {
+			m.bargeInByKey()
+		}
 	case !m.listens():
 		m.count(CountDroppedKey)
 	case !m.turn.open && (q.playing() || q.suspect || q.pos < len(q.items)):
@@ -77,6 +82,20 @@ func (m *Machine) key(d byte) {
 	default:
 		m.collectEntry(d)
 	}
+}
+
+// collectsNext reports whether a collect action waits behind the prompt: what the
+// caller keys is for that.
+func (m *Machine) collectsNext() bool {
+	if m.turn.running || m.waits != nil || m.handover != nil {
+		return false
+	}
+	for _, it := range m.queue.items[m.queue.pos:] {
+		if it.Waits {
+			return it.Name == actionCollect || it.Name == actionDTMF
+		}
+	}
+	return false
 }
 
 // bargeInByKey stops the prompt at once.
@@ -107,6 +126,11 @@ func (m *Machine) takeTypeahead() bool {
 	kept, words := m.keys.kept, m.keys.words
 	m.keys.words = nil
 	switch {
+	case m.collectsNext():
+		if len(kept) > 0 && m.keys.conf.Typeahead == Barge {
+			m.stopPlaying()
+			m.queue.dropSpeech()
+		}
 	case !m.turn.listening:
 		for range kept {
 			m.count(CountDroppedKey)

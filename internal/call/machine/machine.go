@@ -39,6 +39,7 @@ type Machine struct {
 	waits      *Item // the waiting action under way; nil for none
 	handover   *handover
 	vars       map[string]any // to travel with the next turn
+	first      Answered       // what the launch is given
 	asked      int            // no-reply actions in a row
 	repeats    int            // prompts repeated by ourselves in a row
 	failures   int            // failed turns in a row
@@ -57,8 +58,9 @@ type turn struct {
 	reading     bool // it failed, and the agent's state will tell whether it ran
 	outcome     bool // it carries the outcome of an action or a hand-over
 	action      dialog.Action
-	listening   bool // complete, and its last trace of effect waits for the caller
-	lastAction  int  // index in the queue of the last trace of effect if that is an action, else -1
+	vars        map[string]any // that travelled with it
+	listening   bool           // complete, and its last trace of effect waits for the caller
+	lastAction  int            // index in the queue of the last trace of effect if that is an action, else -1
 	sawEnd      bool
 	spoke       bool // it has speech or sound
 	heard       bool // its first sample went out
@@ -204,8 +206,28 @@ func (m *Machine) count(what Counter) { m.emit(Count{What: what}) }
 func (m *Machine) answered(ev Answered) {
 	m.started = true
 	m.deadlines.set(dlLength, m.now+m.policy.MaxDuration)
-	maps.Copy(m.vars, ev.Variables)
-	m.send(dialog.Launch(ev.Launch), false)
+	m.first = ev
+	m.launch(false)
+}
+
+// launch starts the flow, or starts it again.
+func (m *Machine) launch(outcome bool) {
+	vars := maps.Clone(m.first.Variables)
+	if vars == nil {
+		vars = map[string]any{}
+	}
+	maps.Copy(vars, m.vars)
+	m.vars = vars
+	m.send(dialog.Launch(m.first.Launch), outcome)
+}
+
+// sendAgain sends a turn that surely did not run once more, with all that travelled
+// with it.
+func (m *Machine) sendAgain() {
+	vars := maps.Clone(m.turn.vars)
+	maps.Copy(vars, m.vars)
+	m.vars = vars
+	m.send(m.turn.action, m.turn.outcome)
 }
 
 // listens reports whether the agent waits for the caller: the one predicate
@@ -237,10 +259,9 @@ func (m *Machine) send(a dialog.Action, outcome bool) {
 	m.deadlines.clear(dlNoReply, dlDigits, dlRecognise, dlResume, dlProtect, dlCollect)
 	m.frozen = deadlines{}
 	m.waits = nil
-	m.turn = turn{seq: m.next(), running: true, outcome: outcome, action: a, lastAction: -1}
-	vars := m.vars
+	m.turn = turn{seq: m.next(), running: true, outcome: outcome, action: a, vars: m.vars, lastAction: -1}
 	m.vars = map[string]any{}
-	m.emit(SendTurn{Seq: m.turn.seq, Action: a, Variables: vars})
+	m.emit(SendTurn{Seq: m.turn.seq, Action: a, Variables: m.turn.vars})
 	m.deadlines.set(dlTurn, m.now+m.policy.TurnTimeout)
 	if !m.closing {
 		m.arm(dlThinking, cover-m.now)
@@ -315,6 +336,11 @@ func (m *Machine) turnDone(ev TurnDone) {
 	}
 	if speech := m.queue.speech(); len(speech) > 0 {
 		m.lastPrompt = speech
+	} else if t.listening && len(m.lastPrompt) == 0 {
+		// Nothing was ever said: silence would be all that the caller hears.
+		m.lastPrompt = []Item{{Kind: Speech, Prompt: PromptApology}}
+		m.queue.add(m.lastPrompt[0])
+		t.spoke = true
 	}
 	if t.listening {
 		m.question = *t
@@ -350,18 +376,19 @@ func (m *Machine) turnFailed(ev TurnFailed) {
 		// What came before the failure is spoken, and the caller answers that.
 		m.turn.listening = !m.turn.sawEnd
 		m.turn.lastAction = -1
+		m.lastPrompt = m.queue.speech()
 		m.openUtterance(m.turn.buttons)
 		m.advance()
-	case ev.Maybe && !ev.TimedOut:
+	case ev.Maybe && ev.Broken:
 		m.emit(ReadState{Turn: m.turn.seq})
 		m.turn.reading = true
 		m.deadlines.set(dlTurn, m.now+stateLimit)
 		m.turn.running = true // nothing is sent until it is known what ran
 		m.arm(dlThinking, m.policy.ThinkingAfter)
 	case m.turn.outcome && !ev.Maybe && m.failures < 2:
-		m.send(m.turn.action, true) // the action still waits, for this and nothing else
+		m.sendAgain() // the action still waits, for this and nothing else
 	default:
-		m.recover(ev.TimedOut)
+		m.recover(ev.TimedOut || ev.Refused, ev.Refused)
 	}
 }
 
@@ -378,16 +405,22 @@ func (m *Machine) stateRead(ev StateRead) {
 		return
 	}
 	if ev.NotExecuted && m.failures < 2 {
-		m.send(m.turn.action, m.turn.outcome)
+		m.sendAgain()
 		return
 	}
-	m.recover(false)
+	m.recover(false, false)
 }
 
 // recover goes on after a turn that brought nothing: the caller is asked again
-// once, then the agent's fallback takes over, or the call ends politely.
-func (m *Machine) recover(timedOut bool) {
-	giveUp := m.failures > 1 || timedOut && m.policy.Fallback != "" || m.turn.outcome || m.turn.action.Type == dialog.ActionLaunch
+// once, then the agent's fallback takes over, or the call ends politely. At once
+// where asking again is of no use.
+func (m *Machine) recover(hopeless, certain bool) {
+	giveUp := m.failures > 1 || hopeless && m.policy.Fallback != "" || certain || m.turn.outcome
+	if !giveUp && m.turn.action.Type == dialog.ActionLaunch {
+		m.say(Item{Kind: Speech, Prompt: PromptApology}, Item{Kind: Relaunch})
+		m.advance()
+		return
+	}
 	if !giveUp {
 		m.say(append([]Item{{Kind: Speech, Prompt: PromptApology}}, m.lastPrompt...)...)
 		m.turn.listening = true

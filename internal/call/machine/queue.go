@@ -141,6 +141,9 @@ func (m *Machine) playEnded(ev PlayEnded) {
 	q := &m.queue
 	if ev.Cue == q.filler && q.filler != 0 {
 		q.filler = 0
+		if m.deadlines.has(dlThinking) {
+			m.arm(dlThinking, fillerPause)
+		}
 		return
 	}
 	if len(q.out) == 0 || q.out[0].seq != ev.Cue {
@@ -164,7 +167,7 @@ func (m *Machine) badPrompt(it Item) {
 	m.count(CountBadPrompt)
 	m.emit(Note{Kind: NotePromptBad, Text: it.Text + it.Src})
 	q := &m.queue
-	if it.Prompt != "" || q.playing() || q.pos < len(q.items) && q.items[q.pos].audible() || it.Kind == Sound {
+	if it.Prompt != "" || q.playing() || q.pos < len(q.items) && q.items[q.pos].audible() || it.Kind == Sound && m.turn.heard {
 		return
 	}
 	apology := Item{Kind: Speech, Prompt: PromptApology}

@@ -190,7 +190,7 @@ func TestTurnOfUnknownFateIsRepeatedOnlyIfItDidNotRun(t *testing.T) {
 		d.answer(say("Menu?"))
 		d.hear()
 		d.speak("hello")
-		d.do(machine.TurnFailed{Turn: d.turn, Maybe: true})
+		d.do(machine.TurnFailed{Turn: d.turn, Maybe: true, Broken: true})
 		require.Contains(t, d.all, machine.Effect(machine.ReadState{Turn: d.turn}))
 		d.keys("5#")
 		d.do(machine.StateRead{Turn: d.turn, NotExecuted: !ran})
@@ -199,6 +199,7 @@ func TestTurnOfUnknownFateIsRepeatedOnlyIfItDidNotRun(t *testing.T) {
 			require.Equal(t, []string{"Menu?", "<apology>", "Menu?"}, d.said)
 		} else {
 			require.Equal(t, []string{"launch", "text:hello", "text:hello"}, d.types())
+			require.Equal(t, d.vars[1], d.vars[2], "with all that travelled with it")
 		}
 	}
 }
@@ -319,10 +320,10 @@ func TestDialThatDoesNotStop(t *testing.T) {
 	require.Equal(t, "busy", d.vars[1]["transfer_outcome"])
 }
 
-func TestActionWithoutAWayOutStartsAgain(t *testing.T) {
+func TestActionWithoutDefaultTakesItsFirstPath(t *testing.T) {
 	d := start(t, policy())
 	d.answer(machine.Item{Kind: machine.Action, Name: "hold", Paths: []string{"resume"}, Default: -1})
-	require.Equal(t, []string{"launch", "launch"}, d.types(), "any other reply would be a dead end")
+	require.Equal(t, []string{"launch", "resume"}, d.types(), "any other reply would be a dead end")
 }
 
 func TestUnknownActionTakesItsDefaultPathAfterTheSpeech(t *testing.T) {
@@ -454,4 +455,82 @@ func TestSlowRecogniserIsCovered(t *testing.T) {
 	require.Equal(t, []string{"Menu?", "<filler>"}, d.said)
 	d.wait(500 * time.Millisecond)
 	require.Equal(t, []string{"launch", "text:billing"}, d.types())
+}
+
+func TestTurnThatMayHaveRunIsNotRepeated(t *testing.T) {
+	d := start(t, policy())
+	d.answer(say("Menu?"), noReply(5*time.Second))
+	d.hear()
+	d.speak("hello")
+	d.do(machine.TurnFailed{Turn: d.turn, Maybe: true, Reason: "408"})
+	d.wait(20 * time.Second)
+	require.Equal(t, []string{"launch", "text:hello"}, d.types()[:2])
+	require.NotContains(t, d.types()[2:], "text:hello")
+}
+
+func TestFailedLaunchIsApologisedForAndMadeOnceMore(t *testing.T) {
+	d := start(t, policy())
+	d.do(machine.TurnFailed{Turn: d.turn, Maybe: true, Reason: "500"})
+	d.hear()
+	require.Equal(t, []string{"<apology>"}, d.said)
+	require.Equal(t, []string{"launch", "launch"}, d.types())
+	require.Equal(t, "+14155550100", d.vars[1]["caller_number"])
+	d.do(machine.TurnFailed{Turn: d.turn, Maybe: true, Reason: "500"})
+	d.hear()
+	require.NotNil(t, d.hung)
+	require.Len(t, d.sent, 2)
+}
+
+func TestRefusedKeyIsNotTriedAgain(t *testing.T) {
+	d := start(t, policy())
+	d.do(machine.TurnFailed{Turn: d.turn, Refused: true, Reason: "401"})
+	d.hear()
+	require.Equal(t, []string{"<apology>", "<limit>"}, d.said)
+	require.NotNil(t, d.hung)
+	require.Len(t, d.sent, 1)
+}
+
+func TestKeysDuringThePromptOfCollect(t *testing.T) {
+	collect := machine.Item{Kind: machine.Action, Name: "collect", Body: map[string]any{"min": 4., "max": 4.}, Paths: []string{"entered", "timeout"}, Default: 1}
+	for _, c := range []struct {
+		how   machine.Typeahead
+		early bool
+		want  string
+	}{{machine.Barge, false, "entered"}, {machine.Barge, true, "entered"}, {machine.Buffer, false, "entered"}, {machine.Buffer, true, "entered"}, {machine.Drop, false, "timeout"}} {
+		p := policy()
+		p.Keys.Typeahead = c.how
+		d := start(t, p)
+		if c.early {
+			d.keys("1234")
+		}
+		d.answer(say("Your PIN, please."), collect)
+		if !c.early {
+			d.begin()
+			d.keys("1234")
+		}
+		d.hear()
+		d.wait(11 * time.Second)
+		require.Equal(t, c.want, d.types()[1])
+	}
+}
+
+func TestEmptyFirstAnswerIsNoSilence(t *testing.T) {
+	d := start(t, policy())
+	d.answer()
+	require.Equal(t, []string{"<apology>"}, d.said)
+}
+
+func TestBrokenAudioAloneIsApologisedFor(t *testing.T) {
+	d := start(t, policy())
+	d.answer(machine.Item{Kind: machine.Sound, Src: "https://cdn.example.com/x.mp3"}, noReply(5*time.Second))
+	d.do(machine.PlayEnded{Cue: d.cues[0].seq, Bad: true})
+	require.Equal(t, "<apology>", d.said[len(d.said)-1])
+}
+
+func TestPauseBetweenCoversIsShort(t *testing.T) {
+	d := start(t, policy())
+	d.wait(1500 * time.Millisecond)
+	d.hear()
+	d.wait(1900 * time.Millisecond)
+	require.Equal(t, []string{"<filler>", "<filler>"}, d.said)
 }
