@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -31,7 +32,7 @@ func run(args []string) int {
 	if !errors.As(err, &quiet) {
 		fmt.Fprintln(os.Stderr, "ivrbridge:", err)
 	}
-	if u, ok := errors.AsType[*usageError](err); ok && u != nil {
+	if u, ok := errors.AsType[*usageError](err); ok && u != nil || strings.HasPrefix(err.Error(), "unknown command") {
 		return 2
 	}
 	if quiet != nil {

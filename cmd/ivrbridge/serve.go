@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -33,6 +34,9 @@ func newServe() *cobra.Command {
 			log, _, err := obs.NewLogger(obs.LogConfig{Level: conf.Log.Level, Format: conf.Log.Format}, os.Stderr)
 			if err != nil {
 				return &usageError{err}
+			}
+			if missing := app.Unavailable(&conf); len(missing) > 0 {
+				return &usageError{errors.New(strings.Join(missing, "\n"))}
 			}
 			for _, n := range notes {
 				fmt.Fprintln(os.Stderr, n)

@@ -51,11 +51,7 @@ func (app *App) openAgent(ctx context.Context, a configs.Agent, cache *tts.Cache
 	}
 	ag.inTraces = tts.InTraces(synth)
 	ag.voice = &call.Voice{Synth: synth, Cache: cache, Fetch: f}
-	prompts, problems := renderPrompts(ctx, a, ag.voice)
-	for _, p := range problems {
-		log.Warn("own sentence not rendered", zap.Error(p))
-	}
-	ag.voice.Prompts = prompts
+	app.renderPrompts(app.background, a, ag.voice, log) //nolint:contextcheck // goes on beside the calls
 	ag.policy = policyOf(a, ag.recognizer != nil)
 	return ag, nil
 }

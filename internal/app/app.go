@@ -62,6 +62,7 @@ type App struct {
 	conf    *configs.Config
 	log     *zap.Logger
 	engine  *media.Engine
+	ports   *media.PortRange
 	server  *sip.Server
 	agents  map[string]*agent
 	records *record.File
@@ -77,6 +78,8 @@ type App struct {
 	work    sync.WaitGroup
 	cleanup []named
 	cancel  context.CancelFunc
+
+	background context.Context //nolint:containedctx // of what goes on until Stop
 
 	// deadline is when running calls are told to end; closed once draining.
 	draining chan struct{}
@@ -95,6 +98,8 @@ func New(ctx context.Context, o Options) (*App, error) {
 		return nil, fmt.Errorf("the configuration asks for more than this version can do:\n%s", strings.Join(missing, "\n"))
 	}
 	a := &App{opts: o, conf: o.Config, log: o.Log, agents: map[string]*agent{}, draining: make(chan struct{})}
+	a.background, a.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	a.later("background", func(context.Context) error { a.work.Wait(); return nil })
 	a.guards = guard.NewGroup(guard.DefaultRules(), o.Log, nil)
 	m, err := newMetrics(o.Registry, a)
 	if err != nil {
@@ -142,23 +147,23 @@ func (a *App) later(name string, stop func(context.Context) error) {
 
 // Start opens the sockets and takes calls.
 func (a *App) Start(ctx context.Context) error {
-	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	a.cancel = cancel
-	a.later("run", func(context.Context) error { cancel(); a.work.Wait(); return nil })
 	bind := bindTo(a.conf.SIP.Listen)
 	wait := a.opts.Quarantine
 	if wait == 0 {
 		wait = quarantine
 	}
-	ports := media.UDPPorts(bind, a.conf.Media.RTPPorts.Low, a.conf.Media.RTPPorts.High, wait)
-	a.engine = media.NewEngine(media.EngineConfig{Ports: ports, Log: a.log, Metrics: a.opts.Registry})
-	a.later("media engine", func(context.Context) error { a.engine.Close(); return nil })
+	a.ports = media.UDPPorts(bind, a.conf.Media.RTPPorts.Low, a.conf.Media.RTPPorts.High, wait)
+	a.engine = media.NewEngine(media.EngineConfig{Ports: a.ports, Log: a.log, Metrics: a.opts.Registry})
+	a.later("media engine", func(context.Context) error {
+		a.engine.Close()
+		return a.ports.Close()
+	})
 	server, err := sip.NewServer(a.sipConfig())
 	if err != nil {
 		return fmt.Errorf("sip: %w", err)
 	}
 	a.server = server
-	if err := a.listen(run); err != nil {
+	if err := a.listen(a.background); err != nil { //nolint:contextcheck // until Stop
 		return err
 	}
 	if err := a.server.Ready(ctx, len(a.sockets)); err != nil {
@@ -262,7 +267,7 @@ func (a *App) ready() error {
 		return errors.New("draining")
 	default:
 	}
-	if a.calls.len() >= a.conf.SIP.MaxCalls {
+	if a.calls.len() >= a.conf.SIP.MaxCalls || a.ports != nil && a.ports.Free() == 0 {
 		return errors.New("full")
 	}
 	return nil
@@ -292,6 +297,7 @@ func expired(ctx context.Context) context.Context {
 }
 
 func (a *App) down(ctx context.Context) error {
+	a.cancel()
 	var errs []error
 	for _, step := range slices.Backward(a.cleanup) {
 		if err := step.stop(ctx); err != nil {

@@ -8,7 +8,10 @@ import (
 	"math"
 	"os"
 	"strings"
+	"sync"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/ivrbridge/ivrbridge/configs"
 	"github.com/ivrbridge/ivrbridge/internal/call"
@@ -70,13 +73,22 @@ var sentences = map[string]map[machine.Prompt]string{
 	},
 }
 
-// renderLimit bounds the wait for one sentence at start.
-const renderLimit = 10 * time.Second
+const (
+	// renderLimit bounds the wait for one sentence.
+	renderLimit = 10 * time.Second
+	// startLimit is how long the sockets wait for the sentences: a voice that
+	// does not answer keeps no caller waiting.
+	startLimit = 2 * time.Second
+	// renderAgain is the pause before a sentence that could not be had is tried
+	// again.
+	renderAgain = 30 * time.Second
+)
 
 // renderPrompts makes the bridge's own sentences, so that they are there when a
-// service is not. A sentence that cannot be had is replaced by a tone: a caller
-// hears at least that.
-func renderPrompts(ctx context.Context, a configs.Agent, v *call.Voice) (map[machine.Prompt]*pcm.Clip, []error) {
+// service is not. Until a sentence can be had a tone stands for it: a caller
+// hears at least that. It returns when all are there or startLimit has passed;
+// what is missing is rendered beside the calls until ctx ends.
+func (app *App) renderPrompts(ctx context.Context, a configs.Agent, v *call.Voice, log *zap.Logger) {
 	lang, _, _ := strings.Cut(strings.ToLower(a.Language), "-")
 	words, ok := sentences[lang]
 	if !ok {
@@ -86,24 +98,42 @@ func renderPrompts(ctx context.Context, a configs.Agent, v *call.Voice) (map[mac
 		machine.PromptApology: a.Prompts.Apology, machine.PromptGoodbye: a.Prompts.Goodbye, machine.PromptFiller: a.Prompts.Filler,
 		machine.PromptHold: a.Prompts.Hold, machine.PromptTransferFailed: a.Prompts.TransferFailed, machine.PromptLimit: a.Prompts.Limit,
 	}
-	clips := map[machine.Prompt]*pcm.Clip{}
-	var problems []error
-	for p, conf := range own {
-		clip, err := renderPrompt(ctx, a, v, conf, words[p])
-		if err != nil {
-			problems = append(problems, fmt.Errorf("prompt %s: %w", p, err))
-			clip = nil
+	v.Prompts = &call.Prompts{}
+	var first sync.WaitGroup
+	for name, conf := range own {
+		v.Prompts.Set(name, beeps())
+		if name == machine.PromptHold {
+			v.Prompts.Set(name, call.Music())
 		}
-		switch {
-		case clip != nil:
-		case p == machine.PromptHold:
-			clip = call.Music()
-		default:
-			clip = beeps()
-		}
-		clips[p] = clip
+		first.Add(1)
+		app.work.Go(func() {
+			tried := sync.OnceFunc(first.Done)
+			defer tried()
+			for {
+				clip, err := renderPrompt(ctx, a, v, conf, words[name])
+				if err == nil {
+					if clip != nil {
+						v.Prompts.Set(name, clip)
+					}
+					return
+				}
+				log.Warn("own sentence not rendered", zap.String("prompt", string(name)), zap.Error(err))
+				tried()
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(renderAgain):
+				}
+			}
+		})
 	}
-	return clips, problems
+	all := make(chan struct{})
+	app.work.Go(func() { first.Wait(); close(all) })
+	select {
+	case <-all:
+	case <-time.After(startLimit):
+		log.Warn("own sentences are late, calls are taken all the same")
+	}
 }
 
 // renderPrompt returns nil where there is nothing to say.

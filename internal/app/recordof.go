@@ -52,7 +52,7 @@ func recordOf(r call.Result) record.Record {
 	}
 	if h := r.Handover; h.Outcome != "" {
 		rec.Transfers = []record.Transfer{{
-			Kind: "refer", Target: h.Target, Outcome: string(h.Outcome), Cause: h.Cause, Seconds: record.Seconds(h.Took),
+			AtSeconds: record.Seconds(h.At.Add(-h.Took).Sub(r.Began)), Kind: "refer", Target: h.Target, Outcome: string(h.Outcome), Cause: h.Cause, Seconds: record.Seconds(h.Took),
 		}}
 	}
 	return rec

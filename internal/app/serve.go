@@ -29,7 +29,7 @@ const (
 func (a *App) sipConfig() sip.Config {
 	conf := sip.Config{
 		Handler: a, Log: a.log.Named("sip"), UserAgent: "ivrbridge/" + a.opts.Version, Metrics: a.opts.Registry,
-		MaxCalls: func() int { return a.conf.SIP.MaxCalls }, Advertise: func(peer netip.Addr) netip.Addr { return a.external(a.conf.SIP.ExternalIP) },
+		MaxCalls: a.room, Advertise: func(peer netip.Addr) netip.Addr { return a.external(a.conf.SIP.ExternalIP) },
 	}
 	for _, t := range a.conf.Trunks {
 		conf.Trunks = append(conf.Trunks, sip.Trunk{
@@ -37,6 +37,12 @@ func (a *App) sipConfig() sip.Config {
 		})
 	}
 	return conf
+}
+
+// room is how many calls may be up: no more than there are RTP ports for. Full is
+// full before a caller hears it ring.
+func (a *App) room() int {
+	return max(1, min(a.conf.SIP.MaxCalls, a.calls.len()+a.ports.Free()))
 }
 
 // external is the configured advertised address, the zero one for none.
@@ -59,10 +65,6 @@ func (a *App) ServeCall(ctx context.Context, c *sip.Call) {
 	if limit := ag.conf.Limits.Calls; limit > 0 && a.calls.of(name) >= limit {
 		log.Info("call refused", zap.String("reason", "agent is full"), zap.String("agent", name))
 		_ = c.Reject(486, "")
-		return
-	}
-	if err := c.Ring(ctx); err != nil {
-		log.Info("call ended before it was answered", zap.Error(err))
 		return
 	}
 	in.Language = ag.conf.Language
@@ -91,6 +93,10 @@ func (a *App) converse(ctx context.Context, c *sip.Call, ag *agent, trunk config
 		}
 		log.Warn("call refused", zap.Int("status", code), zap.Error(err))
 		_ = c.Reject(code, "")
+		return
+	}
+	if err := c.Ring(ctx); err != nil {
+		log.Info("call ended before it was answered", zap.Error(err))
 		return
 	}
 	a.calls.add(&liveCall{info: in, agent: ag.conf.Name, began: began, call: cc})

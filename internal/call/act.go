@@ -81,8 +81,10 @@ func (c *Call) heard(ctx context.Context, at time.Time, ev media.Event) {
 		c.report.speechEnded(at)
 		c.step(ctx, at, machine.SpeechEnded{})
 	case media.PlayStart:
+		c.report.saying(c.cues[ev.Seq])
 		c.step(ctx, at, machine.PlayStarted{Cue: ev.Seq})
 	case media.PlayEnd:
+		delete(c.cues, ev.Seq)
 		bad := ev.Why == media.Starved || ev.Why == media.Failed
 		if bad {
 			c.log.Warn("prompt not played", zap.Stringer("why", ev.Why), zap.Error(ev.Err))
@@ -131,11 +133,11 @@ func (c *Call) act(ctx context.Context, e machine.Effect) {
 	case machine.Prepare:
 		c.clip(ctx, e.Item)
 	case machine.Play:
+		c.cues[e.Cue] = e.Item
 		c.line.Play(media.Cue{Seq: e.Cue, Clip: c.clip(ctx, e.Item), Loop: e.Item.Loop})
-		c.report.saying(e.Item)
 	case machine.Queue:
+		c.cues[e.Cue] = e.Item
 		c.line.Queue(media.Cue{Seq: e.Cue, Clip: c.clip(ctx, e.Item), Loop: e.Item.Loop})
-		c.report.saying(e.Item)
 	case machine.StopPlay:
 		c.line.Stop()
 	case machine.OpenUtterance:

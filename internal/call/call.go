@@ -65,6 +65,7 @@ type Call struct {
 	opened   machine.OpenUtterance // asked for before the recogniser was open
 	turns    map[uint64]context.CancelFunc
 	moves    map[uint64]context.CancelFunc
+	cues     map[uint64]machine.Item // given to the line
 	headers  map[string]string
 	language string
 	voice    string
@@ -80,7 +81,7 @@ var ErrOverflow = errors.New("call: too many events at once")
 func New(c Config) *Call {
 	return &Call{
 		conf: c, log: c.Log, in: newInbox(),
-		turns: map[uint64]context.CancelFunc{}, moves: map[uint64]context.CancelFunc{}, headers: map[string]string{},
+		turns: map[uint64]context.CancelFunc{}, moves: map[uint64]context.CancelFunc{}, cues: map[uint64]machine.Item{}, headers: map[string]string{},
 		language: c.Info.Language,
 	}
 }

@@ -84,6 +84,7 @@ type Turn struct {
 
 // Handover is the last hand-over of a call.
 type Handover struct {
+	At      time.Time // when it was over
 	Target  string
 	Outcome machine.Outcome
 	Cause   string
@@ -149,7 +150,7 @@ func (r *report) turn() *Turn {
 // saying notes what the caller is told.
 func (r *report) saying(it machine.Item) {
 	t := r.turn()
-	if t == nil || it.Loop {
+	if t == nil || it.Loop || it.Kind == 0 {
 		return
 	}
 	switch {
@@ -185,7 +186,7 @@ func (r *report) media(ev media.Event) {
 }
 
 func (r *report) handedOver(d machine.TransferDone) {
-	r.res.Handover = Handover{Target: d.Target, Outcome: d.Outcome, Cause: d.Cause, Took: d.Took}
+	r.res.Handover = Handover{At: time.Now(), Target: d.Target, Outcome: d.Outcome, Cause: d.Cause, Took: d.Took}
 	if d.Outcome.Success() {
 		r.class = ClassTransferred // whoever sends the BYE first
 	}

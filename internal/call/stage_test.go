@@ -385,13 +385,14 @@ func policy() machine.Policy {
 	}
 }
 
-func prompts() map[machine.Prompt]*pcm.Clip {
-	out := map[machine.Prompt]*pcm.Clip{machine.PromptHold: call.Music()}
+func prompts() *call.Prompts {
+	out := &call.Prompts{}
+	out.Set(machine.PromptHold, call.Music())
 	for _, p := range []machine.Prompt{machine.PromptApology, machine.PromptGoodbye, machine.PromptFiller, machine.PromptTransferFailed, machine.PromptLimit} {
 		c := pcm.NewClip(pcm.Mu)
 		_ = c.Append(dtmf.Tone('5', 400*time.Millisecond))
 		c.Close(nil)
-		out[p] = c
+		out.Set(p, c)
 	}
 	return out
 }

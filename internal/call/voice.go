@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/ivrbridge/ivrbridge/internal/call/machine"
@@ -25,7 +26,31 @@ type Voice struct {
 	Synth   tts.Synthesizer
 	Cache   *tts.Cache
 	Fetch   *fetch.Fetcher
-	Prompts map[machine.Prompt]*pcm.Clip // rendered at start
+	Prompts *Prompts
+}
+
+// Prompts are the bridge's own sentences. They are rendered at start and may be
+// rendered again; calls take what is there. It is safe for concurrent use.
+type Prompts struct {
+	mu    sync.RWMutex
+	clips map[machine.Prompt]*pcm.Clip
+}
+
+// Set replaces a sentence.
+func (p *Prompts) Set(name machine.Prompt, c *pcm.Clip) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.clips == nil {
+		p.clips = map[machine.Prompt]*pcm.Clip{}
+	}
+	p.clips[name] = c
+}
+
+// Get returns a sentence, nil when it was never set.
+func (p *Prompts) Get(name machine.Prompt) *pcm.Clip {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.clips[name]
 }
 
 // SSML reports whether the synthesiser takes SSML.
@@ -36,7 +61,7 @@ func (c *Call) clip(ctx context.Context, it machine.Item) *pcm.Clip {
 	v := c.conf.Voice
 	ctx = context.WithoutCancel(ctx) // other calls may want it, too
 	if it.Prompt != "" {
-		if clip, ok := v.Prompts[it.Prompt]; ok {
+		if clip := v.Prompts.Get(it.Prompt); clip != nil {
 			return clip
 		}
 	}
