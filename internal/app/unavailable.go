@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ivrbridge/ivrbridge/configs"
 )
@@ -30,6 +31,9 @@ func Unavailable(c *configs.Config) []string {
 		if t.Register.Registrar != "" {
 			say("%s.register: registration is not available yet, list the carrier's networks in peers", at)
 		}
+		if !slices.Contains(t.Transfer, "refer") {
+			say("%s.transfer: only refer is available yet", at)
+		}
 		if len(t.Users) > 0 {
 			say("%s.users: asking callers for a password is not available yet, list their networks in peers", at)
 		}
@@ -38,6 +42,9 @@ func Unavailable(c *configs.Config) []string {
 		at := fmt.Sprintf("agents[%d] (%s)", i, a.Name)
 		if a.Voiceflow.API != "dm" {
 			say("%s.voiceflow.api: %s is not available yet, write dm", at, a.Voiceflow.API)
+		}
+		if a.Prompts.Consent != (configs.Prompt{}) {
+			say("%s.prompts.consent: recording is not available yet", at)
 		}
 		if a.Actions.URL != "" {
 			say("%s.actions.url: the webhook is not available yet; custom actions of others take their default path", at)
