@@ -321,6 +321,7 @@ func (c *Call) note(n machine.Note) {
 			zap.String("action", n.Text),
 			zap.String("do", "Turn on 'Stop on action' for the Custom Action "+n.Text+" in Voiceflow, or its paths can never be taken."))
 	case machine.NoteUnhandled:
+		c.conf.Metrics.nobodyHandles(n.Text)
 		c.log.Info("custom action has no handler", zap.String("action", n.Text))
 	case machine.NotePromptBad:
 		c.log.Warn("prompt could not be rendered")

@@ -1,6 +1,8 @@
 package call
 
 import (
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,11 +20,22 @@ type Metrics struct {
 	transfers      *prometheus.CounterVec
 	panics         prometheus.Counter
 	recogniserDown prometheus.Counter
+	unhandled      *prometheus.CounterVec
+
+	mu    sync.Mutex
+	types map[string]bool // of traces that nobody handles, as far as they are labels
 }
+
+// mostTypes bounds the labels that agents can make up.
+const mostTypes = 50
 
 // NewMetrics makes the metrics and registers them with r, which may be nil.
 func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
+		types: map[string]bool{},
+		unhandled: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ivrbridge_unhandled_traces_total", Help: "Traces and custom actions that nothing here handles, by type.",
+		}, []string{"type"}),
 		digits: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ivrbridge_dtmf_digits_total", Help: "Keys that callers pressed, by the way they came.",
 		}, []string{"source"}),
@@ -50,7 +63,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.digits, m.counts, m.response, m.turn, m.transfers, m.panics, m.recogniserDown} {
+	for _, c := range []prometheus.Collector{m.digits, m.counts, m.response, m.turn, m.transfers, m.panics, m.recogniserDown, m.unhandled} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -59,6 +72,19 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 }
 
 func (m *Metrics) count(what machine.Counter) { m.counts.WithLabelValues(string(what)).Inc() }
+
+// nobodyHandles counts a trace by its type.
+func (m *Metrics) nobodyHandles(typ string) {
+	m.mu.Lock()
+	if len(m.types) < mostTypes && len(typ) <= 64 {
+		m.types[typ] = true
+	}
+	if !m.types[typ] {
+		typ = "other"
+	}
+	m.mu.Unlock()
+	m.unhandled.WithLabelValues(strings.ToValidUTF8(typ, "?")).Inc()
+}
 
 func (m *Metrics) observe(what string, d time.Duration) {
 	if what == "response" {

@@ -86,3 +86,12 @@ func TestOnlyHarmlessHeadersTravel(t *testing.T) {
 	require.False(t, mayTravel("X-A", "1\r\nX-B: 2"))
 	require.False(t, mayTravel("X-A", strings.Repeat("a", 257)))
 }
+
+func TestLabelsOfUnknownTracesAreBounded(t *testing.T) {
+	m, err := NewMetrics(nil)
+	require.NoError(t, err)
+	for i := range 3 * mostTypes {
+		m.nobodyHandles(strings.Repeat("x", i%100))
+	}
+	require.Len(t, m.types, mostTypes)
+}

@@ -55,7 +55,6 @@ func (m *Machine) act(it Item) {
 }
 
 func (m *Machine) unhandled(it Item) {
-	m.count(CountUnhandled)
 	m.emit(Note{Kind: NoteUnhandled, Text: it.Name})
 }
 

@@ -261,5 +261,4 @@ const (
 	CountLowConfidence Counter = "low_confidence"
 	CountFiller        Counter = "filler"
 	CountBadPrompt     Counter = "bad_prompt"
-	CountUnhandled     Counter = "unhandled_action"
 )
