@@ -175,8 +175,8 @@ blocks:
 }
 
 // Exchange 19: an action that waits and has no default path ends the
-// conversation whatever is answered but one of its paths. The bridge answers
-// nothing wrong: it starts the flow again, and the caller is not lost.
+// conversation whatever is answered but one of its paths. The bridge takes its
+// first path, and the caller is not lost.
 func TestActionThatDeadEnds(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, `
@@ -206,7 +206,7 @@ blocks:
 `)
 	actions := a.actions()
 	require.Equal(t, "launch", actions[0])
-	require.Equal(t, "launch", actions[2], "not an answer that would end the conversation: %v", actions)
+	require.Equal(t, "resume", actions[2], "not an answer that would end the conversation: %v", actions)
 	require.Len(t, b.log.find("custom action has no handler"), 1)
 	require.Equal(t, "completed", b.ended(10*time.Second).value("end_class"))
 }
