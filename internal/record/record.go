@@ -81,7 +81,6 @@ type Turn struct {
 	Outcome         string  `json:"outcome"` // answered, no_input, no_match, error, barge_in
 	Error           string  `json:"error,omitempty"`
 	FirstSeconds    float64 `json:"first_seconds"`    // request to first trace
-	TookSeconds     float64 `json:"took_seconds"`     // request to last trace
 	ResponseSeconds float64 `json:"response_seconds"` // end of the caller's input to first audio
 }
 
@@ -107,7 +106,6 @@ type Media struct {
 	JitterSeconds float64 `json:"jitter_seconds"`
 	MOS           float64 `json:"mos,omitempty"`        // estimate of what we hear, 1 to 5
 	RemoteMOS     float64 `json:"remote_mos,omitempty"` // of what they hear, by their reports
-	DeadAir       float64 `json:"dead_air_seconds"`     // silence while it was our turn
 }
 
 // Latency sums up the turns.
@@ -120,13 +118,11 @@ type Latency struct {
 
 // Usage is what the call consumed.
 type Usage struct {
-	Turns             int     `json:"turns"`
-	RecognisedSeconds float64 `json:"recognised_seconds"`
-	SpokenCharacters  int     `json:"spoken_characters"`
-	CachedCharacters  int     `json:"cached_characters"`
-	Digits            int     `json:"digits"`
-	BargeIns          int     `json:"barge_ins"`
-	NoReplies         int     `json:"no_replies"`
+	Turns            int `json:"turns"`
+	SpokenCharacters int `json:"spoken_characters"`
+	Digits           int `json:"digits"`
+	BargeIns         int `json:"barge_ins"`
+	NoReplies        int `json:"no_replies"`
 }
 
 // Seconds returns a span as records hold it: rounded to milliseconds.

@@ -31,7 +31,7 @@ func TestRecordIsOneLineOfJSON(t *testing.T) {
 	require.NoError(t, err)
 	r := Record{
 		ID: NewID(began), Began: began, Ended: began.Add(time.Minute), Class: CallerHangup, Why: "The caller hung up\nafter 3 turns.",
-		Turns: []Turn{{Input: "speech", Said: "yes \"please\"", TookSeconds: Seconds(1234567 * time.Microsecond)}},
+		Turns: []Turn{{Input: "speech", Said: "yes \"please\"", FirstSeconds: Seconds(1234567 * time.Microsecond)}},
 	}
 	require.NoError(t, f.Write(&r))
 	require.NoError(t, f.Close(t.Context()))
@@ -43,7 +43,7 @@ func TestRecordIsOneLineOfJSON(t *testing.T) {
 	var back Record
 	require.NoError(t, json.Unmarshal(text, &back))
 	require.Equal(t, r, back)
-	require.InDelta(t, 1.235, back.Turns[0].TookSeconds, 1e-9)
+	require.InDelta(t, 1.235, back.Turns[0].FirstSeconds, 1e-9)
 	require.NotContains(t, string(text), `"answered"`)
 	info, err := os.Stat(path)
 	require.NoError(t, err)
