@@ -1,6 +1,8 @@
 package load
 
 import (
+	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -105,7 +107,8 @@ func (c *crowd) fill(n, perSecond int) []*call {
 		all.Go(func() { calls[i], errs[i] = c.dial(nil) })
 	}
 	all.Wait()
-	for _, err := range errs {
+	if err := errors.Join(errs...); err != nil {
+		c.empty(slices.DeleteFunc(calls, func(l *call) bool { return l == nil }))
 		require.NoError(c.t, err)
 	}
 	return calls
