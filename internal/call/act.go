@@ -81,7 +81,7 @@ func (c *Call) heard(ctx context.Context, at time.Time, ev media.Event) {
 		c.report.speechEnded(at)
 		c.step(ctx, at, machine.SpeechEnded{})
 	case media.PlayStart:
-		c.report.saying(c.cues[ev.Seq])
+		c.report.saying(c.cues[ev.Seq].item)
 		c.step(ctx, at, machine.PlayStarted{Cue: ev.Seq})
 	case media.PlayEnd:
 		delete(c.cues, ev.Seq)
@@ -89,7 +89,7 @@ func (c *Call) heard(ctx context.Context, at time.Time, ev media.Event) {
 		if bad {
 			c.log.Warn("prompt not played", zap.Stringer("why", ev.Why), zap.Error(ev.Err))
 		}
-		c.step(ctx, at, machine.PlayEnded{Cue: ev.Seq, Heard: ev.Heard, Bad: bad})
+		c.step(ctx, at, machine.PlayEnded{Cue: ev.Seq, Heard: ev.Heard, Bad: bad, Stopped: ev.Why == media.Stopped})
 	case media.DigitsSent:
 		c.step(ctx, at, machine.DigitsSent{Seq: ev.Seq})
 	case media.Silent:
@@ -133,11 +133,9 @@ func (c *Call) act(ctx context.Context, e machine.Effect) {
 	case machine.Prepare:
 		c.clip(ctx, e.Item)
 	case machine.Play:
-		c.cues[e.Cue] = e.Item
-		c.line.Play(media.Cue{Seq: e.Cue, Clip: c.clip(ctx, e.Item), Loop: e.Item.Loop})
+		c.line.Play(c.cue(ctx, e.Cue, e.Item))
 	case machine.Queue:
-		c.cues[e.Cue] = e.Item
-		c.line.Queue(media.Cue{Seq: e.Cue, Clip: c.clip(ctx, e.Item), Loop: e.Item.Loop})
+		c.line.Queue(c.cue(ctx, e.Cue, e.Item))
 	case machine.StopPlay:
 		c.line.Stop()
 	case machine.OpenUtterance:
@@ -180,6 +178,13 @@ func (c *Call) act(ctx context.Context, e machine.Effect) {
 	}
 }
 
+// cue makes the sound of an item and remembers what it is.
+func (c *Call) cue(ctx context.Context, seq uint64, it machine.Item) media.Cue {
+	clip := c.clip(ctx, it)
+	c.cues[seq] = cue{item: it, clip: clip}
+	return media.Cue{Seq: seq, Clip: clip, Loop: it.Loop}
+}
+
 // mayTravel reports whether a flow may set a header of ours: what it says is
 // data, and must not become signalling.
 func mayTravel(name, value string) bool {
@@ -217,7 +222,7 @@ func (c *Call) turn(ctx context.Context, e machine.SendTurn) {
 					c.log.Debug("agent says", zap.String("text", step.Text))
 				}
 			}
-			if !c.in.post(time.Now(), machine.TraceArrived{Turn: e.Seq, Items: items}) {
+			if !c.in.post(time.Now(), machine.TraceArrived{Turn: e.Seq, Items: items, Trace: tr}) {
 				return ErrOverflow
 			}
 			return nil

@@ -20,9 +20,11 @@ import (
 	"github.com/ivrbridge/ivrbridge/asr"
 	"github.com/ivrbridge/ivrbridge/dialog"
 	"github.com/ivrbridge/ivrbridge/internal/call/machine"
+	"github.com/ivrbridge/ivrbridge/internal/call/story"
 	"github.com/ivrbridge/ivrbridge/internal/guard"
 	"github.com/ivrbridge/ivrbridge/internal/target"
 	"github.com/ivrbridge/ivrbridge/media"
+	"github.com/ivrbridge/ivrbridge/media/pcm"
 )
 
 // Config is what a call needs besides its line. What is behind the interfaces
@@ -41,13 +43,13 @@ type Config struct {
 	InTraces   bool // Voiceflow's own voice comes with the traces
 	Log        *zap.Logger
 	Metrics    *Metrics
-	// OnEvent is told every step, for live views and tests; nil for none. It is
+	// OnStep is told every step, for live views and tests; nil for none. It is
 	// called by the call's goroutine and may not block.
-	OnEvent func(at time.Duration, ev machine.Event, effects []machine.Effect)
+	OnStep func(story.Step)
 }
 
-// A Call is one conversation. Only Post, Hold, Drain and Progress may be called by other
-// goroutines than Run's.
+// A Call is one conversation. Only Post, Hold, Type, Drain, ID and Progress may
+// be called by other goroutines than Run's.
 type Call struct {
 	conf    Config
 	log     *zap.Logger
@@ -65,7 +67,7 @@ type Call struct {
 	opened   machine.OpenUtterance // asked for before the recogniser was open
 	turns    map[uint64]context.CancelFunc
 	moves    map[uint64]context.CancelFunc
-	cues     map[uint64]machine.Item // given to the line
+	cues     map[uint64]cue // given to the line
 	headers  map[string]string
 	language string
 	voice    string
@@ -81,7 +83,7 @@ var ErrOverflow = errors.New("call: too many events at once")
 func New(c Config) *Call {
 	return &Call{
 		conf: c, log: c.Log, in: newInbox(),
-		turns: map[uint64]context.CancelFunc{}, moves: map[uint64]context.CancelFunc{}, cues: map[uint64]machine.Item{}, headers: map[string]string{},
+		turns: map[uint64]context.CancelFunc{}, moves: map[uint64]context.CancelFunc{}, cues: map[uint64]cue{}, headers: map[string]string{},
 		language: c.Info.Language,
 	}
 }
@@ -103,6 +105,13 @@ func (c *Call) Hold(on bool) {
 // Progress tells how many turns the call has had and whether it is held. Any
 // goroutine may call it.
 func (c *Call) Progress() (turns int, held bool) { return int(c.begun.Load()), c.heldNow.Load() }
+
+// ID returns the id of the call. Any goroutine may call it.
+func (c *Call) ID() string { return c.conf.Info.ID }
+
+// Type takes words that the caller wrote or clicked instead of saying them. Any
+// goroutine may call it.
+func (c *Call) Type(text string) { c.in.post(time.Now(), machine.Typed{Text: text}) }
 
 // Drain asks for a polite end. Any goroutine may call it.
 func (c *Call) Drain(why string) {
@@ -233,12 +242,29 @@ func (c *Call) gone(ctx context.Context) {
 func (c *Call) step(ctx context.Context, at time.Time, ev machine.Event) {
 	since := max(0, at.Sub(c.start))
 	effects := c.m.Step(since, ev)
-	if c.conf.OnEvent != nil {
-		c.conf.OnEvent(since, ev, effects)
+	if c.conf.OnStep != nil {
+		c.conf.OnStep(story.Step{At: since, Event: ev, Effects: effects, Waits: c.m.Waits(), Rendered: c.rendered(ev)})
 	}
 	for _, e := range effects {
 		c.act(ctx, e)
 	}
+}
+
+// A cue is something that the line was given to play.
+type cue struct {
+	item machine.Item
+	clip *pcm.Clip
+}
+
+// rendered returns when the sound of a cue that begins was there, since the
+// call began.
+func (c *Call) rendered(ev machine.Event) time.Duration {
+	if p, ok := ev.(machine.PlayStarted); ok {
+		if given, ok := c.cues[p.Cue]; ok {
+			return max(0, given.clip.Began().Sub(c.start))
+		}
+	}
+	return 0
 }
 
 // do runs f beside the loop; Run waits for it. A panic in f ends f alone.

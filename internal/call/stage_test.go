@@ -22,6 +22,7 @@ import (
 	"github.com/ivrbridge/ivrbridge/dialog/localflow"
 	"github.com/ivrbridge/ivrbridge/internal/call"
 	"github.com/ivrbridge/ivrbridge/internal/call/machine"
+	"github.com/ivrbridge/ivrbridge/internal/call/story"
 	"github.com/ivrbridge/ivrbridge/internal/secret"
 	"github.com/ivrbridge/ivrbridge/internal/target"
 	"github.com/ivrbridge/ivrbridge/media"
@@ -333,10 +334,10 @@ func open(t *testing.T, flow string, change func(*call.Config)) *stage {
 		Voice:   &call.Voice{Synth: voice{}, Cache: cache, Prompts: prompts()},
 		Targets: target.Policy{Allow: []string{"sip:*@agents.example.com"}, Timeout: 30 * time.Second, Region: "US"},
 		Log:     log, Metrics: metrics, Info: call.Info{ID: "c1", Language: "en-US"},
-		OnEvent: func(_ time.Duration, _ machine.Event, eff []machine.Effect) {
+		OnStep: func(st story.Step) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.steps = append(s.steps, eff...)
+			s.steps = append(s.steps, st.Effects...)
 		},
 	}
 	if change != nil {

@@ -33,6 +33,7 @@ type Clip struct {
 
 	// Read by everyone.
 	length atomic.Int64
+	began  atomic.Int64             // when the first samples came, in ns since 1970; 0: not yet
 	chunks atomic.Pointer[[][]byte] // all but the last are chunkSize long
 	ended  atomic.Pointer[ending]   // nil until closed
 
@@ -65,6 +66,9 @@ func (c *Clip) Append(pcm []int16) error {
 	if full {
 		pcm = pcm[:room]
 	}
+	if length == 0 && len(pcm) > 0 {
+		c.began.Store(time.Now().UnixNano())
+	}
 	for len(pcm) > 0 {
 		at := length % chunkSize
 		if at == 0 {
@@ -84,6 +88,15 @@ func (c *Clip) Append(pcm []int16) error {
 		return ErrFull
 	}
 	return nil
+}
+
+// Began returns when the first samples came, the zero time when none has. It may
+// be called from any goroutine.
+func (c *Clip) Began() time.Time {
+	if ns := c.began.Load(); ns != 0 {
+		return time.Unix(0, ns)
+	}
+	return time.Time{}
 }
 
 // Close ends the clip: err is nil when it is whole, otherwise why it is not.

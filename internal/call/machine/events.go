@@ -21,6 +21,7 @@ type (
 	TraceArrived struct {
 		Turn  uint64
 		Items []Item
+		Trace dialog.Trace // as it came, for those who look on
 	}
 	// TurnDone says that a turn is complete.
 	TurnDone struct{ Turn uint64 }
@@ -43,9 +44,10 @@ type (
 	// PlayEnded says that a cue is over; the event's time is that of its last
 	// sample.
 	PlayEnded struct {
-		Cue   uint64
-		Heard time.Duration
-		Bad   bool // it failed or starved
+		Cue     uint64
+		Heard   time.Duration
+		Bad     bool // it failed or starved
+		Stopped bool // it was cut off
 	}
 	// Key is a key that the caller pressed.
 	Key struct{ Digit byte }
@@ -66,6 +68,9 @@ type (
 		Text       string
 		Confidence float64 // 0 when the engine does not say
 	}
+	// Typed are words that the caller wrote, or a choice that was clicked, where
+	// the line has a screen.
+	Typed struct{ Text string }
 	// Held says that the caller put us on hold, Resumed that it is over.
 	Held struct{}
 	// Resumed ends Held.
@@ -108,6 +113,7 @@ func (SpeechConfirmed) event()  {}
 func (SpeechEnded) event()      {}
 func (Words) event()            {}
 func (Heard) event()            {}
+func (Typed) event()            {}
 func (Held) event()             {}
 func (Resumed) event()          {}
 func (TransferProgress) event() {}

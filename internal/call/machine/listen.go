@@ -342,3 +342,23 @@ func (m *Machine) spoken(text string, confidence float64) {
 	}
 	m.send(dialog.Text(text), false)
 }
+
+// typed takes words that were written: they are certain, and stop a prompt that
+// keys may stop.
+func (m *Machine) typed(text string) {
+	text = strings.TrimSpace(text)
+	if text == "" || m.closing || m.held {
+		return
+	}
+	if m.queue.playing() && (!m.interrupts || !m.policy.BargeIn.Keys) || len(m.keys.entry) > 0 || !m.listens() {
+		m.count(CountDroppedSpeech)
+		return
+	}
+	if m.queue.suspect || m.queue.playing() {
+		m.bargeIn()
+		if !m.listens() {
+			return // an action behind the prompt took over
+		}
+	}
+	m.spoken(text, 1)
+}

@@ -148,6 +148,8 @@ func (m *Machine) handle(ev Event) {
 		m.words(ev)
 	case Heard:
 		m.final(ev)
+	case Typed:
+		m.typed(ev.Text)
 	case Held:
 		m.hold()
 	case Resumed:
