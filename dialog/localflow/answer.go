@@ -59,14 +59,14 @@ func (r *run) timeout(n *node) time.Duration {
 }
 
 // request is the action that pressing o of n sends.
-func request(n *node, i int) map[string]any {
-	o := n.options[i]
+func (r *run) request(n *node, i int) map[string]any {
+	o, label := n.options[i], r.label(n.options[i])
 	if o.intent != "" {
 		return map[string]any{"type": "intent", "payload": map[string]any{
-			"query": o.button, "label": o.button, "intent": map[string]any{"name": o.intent}, "entities": []any{},
+			"query": label, "label": label, "intent": map[string]any{"name": o.intent}, "entities": []any{},
 		}}
 	}
-	return map[string]any{"type": pathType(n, i), "payload": map[string]any{"label": o.button}}
+	return map[string]any{"type": pathType(n, i), "payload": map[string]any{"label": label}}
 }
 
 func pathType(n *node, i int) string { return "path-" + n.id + strconv.Itoa(i+1) }
@@ -75,7 +75,7 @@ func (r *run) buttonList(n *node) []any {
 	list := []any{}
 	for i, o := range n.options {
 		if o.button != "" {
-			list = append(list, map[string]any{"name": o.button, "request": request(n, i)})
+			list = append(list, map[string]any{"name": r.label(o), "request": r.request(n, i)})
 		}
 	}
 	return list
@@ -171,7 +171,7 @@ func (r *run) hear(n *node, a *wireAction) {
 	r.emit("block", map[string]any{"blockID": n.id})
 	switch {
 	case n.kind == kindCapture && words:
-		if r.command(u) {
+		if !n.own && r.command(u) {
 			return
 		}
 		r.capture(n, u)
@@ -181,7 +181,7 @@ func (r *run) hear(n *node, a *wireAction) {
 			r.choose(n, i, u)
 			return
 		}
-		if r.command(u) {
+		if !n.own && r.command(u) {
 			return
 		}
 	default:
@@ -207,7 +207,7 @@ func (r *run) option(n *node, u understood) (int, bool) {
 	var index []int
 	for i, o := range n.options {
 		if o.button != "" && !o.bare {
-			labels, index = append(labels, dialog.Button{Name: o.button}), append(index, i)
+			labels, index = append(labels, dialog.Button{Name: r.label(o)}), append(index, i)
 		}
 	}
 	if i, ok := dialog.Match(labels, u.query); ok && (u.intent == "None" || u.intent == "") {
@@ -223,7 +223,11 @@ func (r *run) choose(n *node, i int, u understood) {
 	}
 	r.fillSlots(u)
 	r.st.Storage = storage{}
-	r.path("choice:" + strconv.Itoa(i+1))
+	if n.kind == kindCapture {
+		r.path("capture")
+	} else {
+		r.path("choice:" + strconv.Itoa(i+1))
+	}
 	r.take(n, n.options[i].target)
 }
 
@@ -294,13 +298,17 @@ func (r *run) continueFilling(n *node, a *wireAction) {
 		r.choose(n, i, merged)
 		return
 	}
-	if !r.command(merged) {
+	if n.own || !r.command(merged) {
 		r.mismatch(n)
 	}
 }
 
 // capture stores what was said, where it fits the pattern.
 func (r *run) capture(n *node, u understood) {
+	if n.text == "" {
+		r.captureEntities(n, u)
+		return
+	}
 	value := u.query
 	if n.pattern != nil {
 		canonical := dialog.Canonical(value)

@@ -79,13 +79,13 @@ func TestDemoTellsTheStatusOfAnOrder(t *testing.T) {
 	} {
 		k := converse(t, newDemo(t))
 		require.Contains(t, k.send(dialog.Launch(nil)), "welcome to the demo shop")
-		require.Len(t, k.buttons, 3)
+		require.Len(t, k.buttons, 4)
 		require.Contains(t, k.send(dialog.Press(k.buttons[0])), "key in your order number")
 		require.Equal(t, 6, k.step(dialog.KindDTMF).DTMF.MaxDigits)
 		require.Equal(t, "#", k.step(dialog.KindDTMF).DTMF.Delimiter)
 		require.Empty(t, k.buttons)
 		require.Contains(t, k.send(dialog.Text(said)), want)
-		require.Len(t, k.buttons, 3, "the menu follows")
+		require.Len(t, k.buttons, 4, "the menu follows")
 	}
 }
 
@@ -95,7 +95,7 @@ func TestDemoUnderstandsWhatIsSaidAtTheMenu(t *testing.T) {
 		"I'd like the opening hours": "nine to five",
 		"order bravo":                "is packed",
 		"speak to a human":           "connecting you",
-		"main menu":                  "press one, two, or three",
+		"main menu":                  "press one, two, three, or four",
 		"goodbye":                    "Goodbye",
 		"xyzzy":                      "did not get that",
 	} {
@@ -118,7 +118,7 @@ func TestDemoComesBackFromABusyHuman(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, "human", body["target"])
 		require.Contains(t, k.send(dialog.Outcome(outcome, nil)), want)
-		require.Len(t, k.buttons, 3)
+		require.Len(t, k.buttons, 4)
 	}
 	k := converse(t, newDemo(t))
 	k.send(dialog.Launch(nil))

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 const (
@@ -49,6 +51,8 @@ type run struct {
 	logs   bool
 	now    func() time.Time
 	sleep  func(time.Duration) // returns early when the server closes
+	pick   func(n int) int     // chance: 0 to n-1
+	logger *zap.Logger
 	began  time.Time
 	visits int
 	traces []wireTrace
@@ -216,13 +220,13 @@ func (r *run) stand(n *node) {
 
 // visit performs n and returns what follows, or that it waits.
 func (r *run) visit(n *node) (next *node, wait bool) {
-	if n.kind != kindGoto {
+	if n.kind != kindGoto && n.kind != kindPass {
 		r.emit("block", map[string]any{"blockID": n.id})
 	}
 	vars := r.st.Variables
 	switch n.kind {
 	case kindSpeak:
-		r.speak(n, fill(n.text, vars))
+		r.speak(n, fill(r.words(n), vars))
 	case kindAudio:
 		r.speak(n, `<audio src="`+fill(n.text, vars)+`"/>`)
 	case kindText:
@@ -242,6 +246,11 @@ func (r *run) visit(n *node) (next *node, wait bool) {
 			return n.then.first, false
 		}
 		return n.otherwise.first, false
+	case kindCases, kindRandom:
+		return r.branchOf(n), false
+	case kindUnknown:
+		r.unknown(n)
+	case kindPass:
 	case kindGoto:
 		return r.jump(n.text)
 	case kindCall:
@@ -337,7 +346,7 @@ func (r *run) say(words string, prompt bool) {
 
 // write emits a text trace.
 func (r *run) write(n *node) {
-	words := fill(n.text, r.st.Variables)
+	words := fill(r.words(n), r.st.Variables)
 	lines := strings.Split(words, "\n")
 	content := make([]any, 0, len(lines))
 	for _, l := range lines {
@@ -403,8 +412,8 @@ func (r *run) stream(n *node, action string) {
 // action emits a custom action, and waits for its outcome or takes its default
 // path.
 func (r *run) action(n *node) (next *node, wait bool) {
-	t := r.emit(n.act.name, fillAll(n.payload, r.st.Variables))
-	if n.payload == nil {
+	t := r.emit(n.act.name, r.body(n))
+	if n.payload == nil && n.act.source == "" {
 		t.Payload = nil
 	}
 	if n.act.fallback >= 0 {

@@ -1,5 +1,5 @@
 // Package localflow is a Dialog Manager server that runs a conversation from a
-// YAML file. It answers like Voiceflow's own runtime in all that a telephony
+// YAML file or a Voiceflow project file. It answers like Voiceflow's own runtime in all that a telephony
 // bridge can notice, so that the demo and the tests need no account. The language
 // of the file is described in docs/localflow.md.
 //
@@ -37,10 +37,26 @@ type Flow struct {
 	start        *node
 	blocks       map[string]*block
 	nodes        map[string]*node
+	remarks      []Remark // of a project file
 }
 
-// Parse reads a flow. The error joins all that is wrong, each with its line.
+func newFlow() *Flow {
+	return &Flow{
+		variables: make(map[string]any),
+		intents:   make(map[string]*intent),
+		events:    make(map[string]string),
+		blocks:    make(map[string]*block),
+		nodes:     make(map[string]*node),
+	}
+}
+
+// Parse reads a flow. Of YAML the error joins all that is wrong, each with its
+// line. A Voiceflow project file (.vf), which is known by its content, is read as
+// far as its steps are understood; Remarks tells the rest.
 func Parse(document []byte) (*Flow, error) {
+	if isProject(document) {
+		return parseProject(document)
+	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(document, &root); err != nil {
 		return nil, fmt.Errorf("flow: %w", err)
@@ -48,13 +64,7 @@ func Parse(document []byte) (*Flow, error) {
 	if len(root.Content) == 0 {
 		return nil, errors.New("flow: the document is empty")
 	}
-	r := &reader{flow: &Flow{
-		variables: make(map[string]any),
-		intents:   make(map[string]*intent),
-		events:    make(map[string]string),
-		blocks:    make(map[string]*block),
-		nodes:     make(map[string]*node),
-	}}
+	r := &reader{flow: newFlow()}
 	r.document(root.Content[0])
 	r.link()
 	if len(r.errs) > 0 {
@@ -98,6 +108,11 @@ const (
 	kindCall
 	kindDelay
 	kindEnd
+	// Only project files have these.
+	kindPass
+	kindCases
+	kindRandom
+	kindUnknown
 )
 
 var kindNames = map[string]kind{
@@ -124,6 +139,15 @@ type node struct {
 	listen    listening
 	pattern   *regexp.Regexp // capture
 	act       actionSpec
+	variants  []string // speak, text: one of them at random
+	cases     []branch // cases, random
+	own       bool     // a listening step that understands its own intents alone
+}
+
+// branch is one way out of a condition; of a random step it has no condition.
+type branch struct {
+	cond   expr
+	target target
 }
 
 // block is a named list of steps.
@@ -195,7 +219,8 @@ type actionSpec struct {
 	stop     bool
 	compiled bool // the newer format: stopTypes compare with "trace"
 	paths    []actionPath
-	fallback int // index of the default path, -1 for none
+	fallback int    // index of the default path, -1 for none
+	source   string // JSON with variables; empty: the node's payload
 }
 
 type actionPath struct {

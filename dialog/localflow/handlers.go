@@ -108,7 +108,7 @@ func (s *Server) interact(c *call) {
 // play runs the turn, saves the state and returns the answer.
 func (s *Server) play(c *call, st *state, a *wireAction, body interactBody, logs, verbose bool) []byte {
 	maps.Copy(st.Variables, body.State.Variables)
-	r := &run{flow: c.flow, st: st, conf: body.Config, logs: logs, now: time.Now, sleep: s.sleep}
+	r := &run{flow: c.flow, st: st, conf: body.Config, logs: logs, now: time.Now, sleep: s.sleep, pick: s.pick, logger: s.log}
 	r.turn(a, c.user)
 	s.sessions.save(c.user, st, time.Now())
 	traces := r.visible()

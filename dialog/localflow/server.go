@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -40,6 +41,7 @@ type Options struct {
 type Server struct {
 	opts   Options
 	log    *zap.Logger
+	pick   func(n int) int // chance, for steps that take a path at random
 	closed chan struct{}
 
 	mu       sync.Mutex
@@ -83,7 +85,7 @@ func New(f *Flow, o Options) *Server {
 		o.Kept = 1000
 	}
 	s := &Server{
-		opts: o, log: o.Log, closed: make(chan struct{}), flow: f,
+		opts: o, log: o.Log, pick: rand.IntN, closed: make(chan struct{}), flow: f,
 		sessions: newSessions(o.Sessions, o.Age), rates: make(map[string]*rate),
 	}
 	s.SetFaults(f.faults...)
