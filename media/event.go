@@ -8,6 +8,7 @@ type Kind uint8
 // The kinds of events.
 const (
 	Digit         Kind = iota + 1 // a key was pressed: Digit, Source
+	DigitEnd                      // the key is up again: Digit, Source; see [Event]
 	SpeechStart                   // the far end seems to speak
 	SpeechConfirm                 // it speaks long enough to interrupt a prompt
 	SpeechEnd                     // it has fallen silent
@@ -52,7 +53,7 @@ type DigitSource uint8
 // The ways of keys.
 const (
 	FromRTP  DigitSource = iota + 1 // telephone-event packets (RFC 4733)
-	FromINFO                        // SIP INFO, handed in with [Leg.Digit]
+	FromINFO                        // SIP INFO, handed in with [Leg.Press]
 )
 
 // String names the way for logs and labels.
@@ -68,11 +69,17 @@ func (s DigitSource) String() string {
 }
 
 // An Event is something that a leg noticed.
+//
+// Each Digit is followed by a DigitEnd of the same key, before the next Digit: at
+// the end bit of its telephone-event or when that has had no packets for 120 ms
+// (RFC 4733 section 2.5), after the time that an INFO request stated, when another
+// key is pressed, and when the far end holds us. A key whose packets paused and go
+// on is told to be up once more.
 type Event struct {
 	Kind   Kind
 	At     time.Time     // of the slot in which it happened; for PlayEnd the slot that sent the last sample
-	Digit  byte          // '0' to '9', '*', '#', 'A' to 'D'
-	Source DigitSource   // of Digit
+	Digit  byte          // of Digit and DigitEnd: '0' to '9', '*', '#', 'A' to 'D'
+	Source DigitSource   // of Digit and DigitEnd
 	Seq    uint64        // of the cue or the digits
 	Heard  time.Duration // how much of the cue was sent, Cue.From not included
 	Why    Why

@@ -97,7 +97,7 @@ func TestJoinPassesKeysOn(t *testing.T) {
 				s.peer.talk(10, pcmuSilence)
 				s.peer.press(7)
 				s.peer.talk(10, pcmuSilence)
-				s.leg.Digit('8')
+				s.leg.Press('8', 0)
 				s.peer.talk(30, pcmuSilence)
 				require.Equal(t, "778", digits(s.events.of(Digit)))
 				var rx dtmf.Receiver
@@ -188,7 +188,7 @@ func TestJoinsAtRandom(t *testing.T) {
 			work.Go(func() {
 				for range 200 {
 					stop := Join(legs[rand.IntN(8)], legs[rand.IntN(8)])
-					legs[rand.IntN(8)].Digit('5')
+					legs[rand.IntN(8)].Press('5', 0)
 					time.Sleep(rand.N(30 * time.Millisecond))
 					if rand.IntN(2) == 0 {
 						stop()

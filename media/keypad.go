@@ -12,6 +12,9 @@ import (
 // the far end takes none.
 var ErrNoEvents = errors.New("media: telephone-event is not agreed")
 
+// ErrStopped is told by DigitsSent for digits that were given up.
+var ErrStopped = errors.New("media: digits were given up")
+
 // A DigitMode says how digits are sent.
 type DigitMode uint8
 
@@ -31,8 +34,17 @@ const keyTime = 100 * time.Millisecond
 
 // A keypad sends digits, and knows keys that come twice.
 type keypad struct {
-	jobs []digitJob // the first is under way
-	seen [2][16]time.Duration
+	jobs []digitJob           // the first is under way
+	seen [2][16]time.Duration // when a key was told last, by way: its press, and then its release
+	down heldKey
+}
+
+// A heldKey is the key that the far end pressed last.
+type heldKey struct {
+	digit  byte // 0: none yet
+	source DigitSource
+	up     bool          // DigitEnd was told
+	until  time.Duration // it is not up before
 }
 
 // A digitJob is what one SendDigits asked for.
@@ -50,11 +62,16 @@ type digitJob struct {
 // 100 ms each. What plays pauses meanwhile. DigitsSent comes with seq when they
 // are out, or with an error of package dtmf or [ErrNoEvents] when they cannot
 // be sent. Auto is decided by the parameters of the last Apply.
+//
+// Stop does not end them: it is for prompts that somebody interrupts, and keys
+// are not for him. No digits at all ("") do: the key under way is completed, the
+// rest is given up with [ErrStopped], and then DigitsSent comes with seq.
 func (l *Leg) SendDigits(seq uint64, digits string, how DigitMode) {
 	p := l.agreed.Load()
 	events := p != nil && p.HasEvent
 	job := digitJob{seq: seq, asked: true}
 	switch {
+	case digits == "":
 	case how == DigitsEvents && !events:
 		job.err = ErrNoEvents
 	case how != DigitsTones && events:
@@ -62,7 +79,12 @@ func (l *Leg) SendDigits(seq uint64, digits string, how DigitMode) {
 	default:
 		job.tones, job.err = toneClip(digits)
 	}
-	if !l.mail.post(func(l *Leg) { l.keys.jobs = append(l.keys.jobs, job) }) {
+	if !l.mail.post(func(l *Leg) {
+		if digits == "" {
+			l.keys.giveUp()
+		}
+		l.keys.jobs = append(l.keys.jobs, job)
+	}) {
 		l.tell(Event{Kind: DigitsSent, At: time.Now(), Seq: seq, Err: ErrClosed})
 	}
 }
@@ -83,6 +105,21 @@ func toneClip(digits string) (*pcm.Clip, error) {
 func (k *keypad) skip(n int) {
 	if len(k.jobs) > 0 {
 		k.jobs[0].lag += uint32(n)
+	}
+}
+
+// giveUp ends what SendDigits asked for. Keys of the joined leg are sent all the
+// same.
+func (k *keypad) giveUp() {
+	for i := range k.jobs {
+		j := &k.jobs[i]
+		if !j.asked || j.err != nil || j.keys == nil && j.tones == nil {
+			continue
+		}
+		j.err, j.tones = ErrStopped, nil
+		if j.keys != nil {
+			j.keys.Stop()
+		}
 	}
 }
 
@@ -148,8 +185,19 @@ func (k *keypad) finish(l *Leg) {
 	}
 }
 
-// key takes a key from the far end.
-func (l *Leg) key(d byte, from DigitSource) {
+// Press takes a key that came by SIP INFO and was held for as long as the request
+// states, 0 where it does not say. It becomes a Digit and, after that time, a
+// DigitEnd, unless the same key came by RTP and is still down or went up less than
+// half a second ago.
+func (l *Leg) Press(d byte, held time.Duration) {
+	l.mail.post(func(l *Leg) { l.press(d, FromINFO, held) })
+}
+
+// key takes a key from the far end of which no duration is known beforehand.
+func (l *Leg) key(d byte, from DigitSource) { l.press(d, from, 0) }
+
+// press takes a key that is held for the given time at least.
+func (l *Leg) press(d byte, from DigitSource, held time.Duration) {
 	if d >= 'a' && d <= 'd' {
 		d -= 'a' - 'A'
 	}
@@ -157,20 +205,51 @@ func (l *Leg) key(d byte, from DigitSource) {
 	if !ok || l.p.Held {
 		return
 	}
-	mine, other := &l.keys.seen[0], &l.keys.seen[1]
+	k := &l.keys
+	mine, other := &k.seen[0], &k.seen[1]
 	if from == FromINFO {
 		mine, other = other, mine
 	}
-	if at := other[code]; at != 0 && l.now-at < sameKey {
+	still := k.down.digit == d && k.down.source != from && !k.down.up
+	if at := other[code]; still || at != 0 && l.now-at < sameKey {
 		l.stats.DoubledKeys++
 		return
 	}
+	l.keyUp()
 	mine[code] = l.now
 	l.stats.Keys++
 	l.post(Event{Kind: Digit, Digit: d, Source: from})
+	k.down = heldKey{digit: d, source: from, until: l.now + max(held, 0)}
 	if peer := l.bridge.peer; peer != nil && (from == FromINFO || !peer.p.HasEvent) {
 		peer.passKey(d)
 	}
+}
+
+// lift tells that the key is up when it is: by RTP at the end of its event,
+// whichever way told its press, by INFO after the time that was stated.
+func (l *Leg) lift() {
+	k := &l.keys.down
+	if k.digit == 0 {
+		return
+	}
+	if l.now < k.until || l.in.events.Holds(k.digit, l.now) {
+		k.up = false // its packets had ceased and go on
+		return
+	}
+	l.keyUp()
+}
+
+// keyUp tells that the key that is down is up.
+func (l *Leg) keyUp() {
+	k := &l.keys.down
+	if k.digit == 0 || k.up {
+		return
+	}
+	k.up, k.until = true, 0
+	if code, ok := digitCode(k.digit); ok {
+		l.keys.seen[k.source-FromRTP][code] = l.now
+	}
+	l.post(Event{Kind: DigitEnd, Digit: k.digit, Source: k.source})
 }
 
 // passKey sends a key of the joined leg in the way that this leg's far end takes.

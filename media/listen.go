@@ -228,6 +228,8 @@ func (l *Leg) hush() {
 func (l *Leg) hold(held bool) {
 	e := &l.ears
 	if held && !e.held {
+		l.keyUp()
+		l.keys.down = heldKey{}
 		l.hush()
 		e.head, e.absent = e.tail, true
 	}

@@ -39,6 +39,17 @@ type receiver struct {
 	events dtmf.Receiver
 	lane   lane
 
+	numbers         // of the source that packets come from now
+	before  numbers // of the one before it, whose packets may still be under way
+
+	jitter   uint32 // in 1/16 samples (RFC 3550 appendix A.8)
+	lostPast uint64 // of streams before these
+	seenPast uint64
+	tallied  uint64 // lost packets that the metrics know
+}
+
+// Numbers follow the sequence numbers and the clock of one source.
+type numbers struct {
 	started  bool
 	ssrc     uint32
 	highest  uint16
@@ -46,13 +57,18 @@ type receiver struct {
 	base     uint32 // extended number of the stream's first packet
 	received uint64 // since base
 	badSeq   uint32 // the number that would confirm a jump
-	jitter   uint32 // in 1/16 samples (RFC 3550 appendix A.8)
 	transit  int64  // samples
 	clocked  bool   // transit is known
-	lostPast uint64 // of streams before this one
-	seenPast uint64
-	tallied  uint64 // lost packets that the metrics know
 }
+
+// A change says what a packet means to what was received before it.
+type change uint8
+
+const (
+	same    change = iota
+	another        // it is of another source than the packet before it
+	jumped         // its source begins anew
+)
 
 const noSeq = 1 << 16 // no sequence number
 
@@ -132,6 +148,7 @@ func (l *Leg) receive() {
 		l.packet(buf[:n], unmap(from), l.arrival(l.rtp))
 	}
 	l.in.busy = got > 0
+	l.lift()
 	l.arrange()
 }
 
@@ -187,7 +204,12 @@ func (l *Leg) packet(b []byte, from netip.AddrPort, at time.Duration) {
 	l.watch.heard(at)
 	l.stats.Received++
 	l.stats.ReceivedOctets += uint64(len(h.payload))
-	if l.in.count(&h, at) {
+	switch l.in.count(&h, at) {
+	case same:
+	case another:
+		l.in.events.From(h.ssrc)
+		l.anew()
+	case jumped:
 		l.in.events.Reset()
 		l.anew()
 	}
@@ -216,61 +238,67 @@ func (l *Leg) event(h *header, at time.Duration) {
 }
 
 // count follows sequence numbers and jitter as RFC 3550 appendices A.1, A.3 and
-// A.8 do. It reports true when the packet begins another stream.
-func (r *receiver) count(h *header, at time.Duration) (fresh bool) {
-	if !r.started || h.ssrc != r.ssrc {
+// A.8 do. Where packets of two sources come mixed, as they do when a network's
+// delays vary while one follows the other, each goes on where it was.
+func (r *receiver) count(h *header, at time.Duration) (c change) {
+	switch {
+	case r.started && h.ssrc == r.ssrc:
+	case r.before.started && h.ssrc == r.before.ssrc:
+		r.numbers, r.before = r.before, r.numbers
+		r.clocked, c = false, another
+	default:
+		r.lostPast, r.seenPast = r.lostPast+r.before.lost(), r.seenPast+r.before.expected()
+		r.before = r.numbers
 		r.begin(h)
-		fresh = true
-	} else {
-		switch delta := h.seq - r.highest; {
-		case delta < dropoutMost:
-			if h.seq < r.highest {
-				r.cycles += 1 << 16
-			}
-			r.highest = h.seq
-		case delta <= 1<<16-disorderMost:
-			if uint32(h.seq) != r.badSeq {
-				// A jump is believed when the next packet confirms it.
-				r.badSeq = uint32(h.seq+1) & 0xFFFF
-				return false
-			}
-			r.begin(h)
-			fresh = true
+		c = another
+	}
+	switch delta := h.seq - r.highest; {
+	case delta < dropoutMost:
+		if h.seq < r.highest {
+			r.cycles += 1 << 16
 		}
+		r.highest = h.seq
+	case delta <= 1<<16-disorderMost:
+		if uint32(h.seq) != r.badSeq {
+			// A jump is believed when the next packet confirms it.
+			r.badSeq = uint32(h.seq+1) & 0xFFFF
+			return c
+		}
+		r.lostPast, r.seenPast = r.lostPast+r.lost(), r.seenPast+r.expected()
+		r.begin(h)
+		c = jumped
 	}
 	r.badSeq = noSeq
 	r.received++
 	transit := int64(samples(at)) - int64(h.ts)
-	if r.clocked && !fresh {
+	if r.clocked {
 		// Timestamps wrap: the difference is what counts.
 		d := int64(int32(uint32(transit) - uint32(r.transit)))
 		d = min(max(d, -d), pcm.Rate)
 		r.jitter += uint32(d) - (r.jitter+8)>>4
 	}
 	r.transit, r.clocked = transit, true
-	return fresh
+	return c
 }
 
 // begin starts counting another stream.
-func (r *receiver) begin(h *header) {
-	r.lostPast, r.seenPast = r.lostTotal(), r.expectedTotal()
-	r.started, r.ssrc, r.highest, r.cycles, r.received = true, h.ssrc, h.seq, 0, 0
-	r.base, r.clocked = uint32(h.seq), false
+func (n *numbers) begin(h *header) {
+	*n = numbers{started: true, ssrc: h.ssrc, highest: h.seq, base: uint32(h.seq), badSeq: noSeq}
 }
+
+// expected is how many packets the source has sent, by their numbers.
+func (n *numbers) expected() uint64 {
+	if !n.started {
+		return 0
+	}
+	return uint64(n.cycles+uint32(n.highest)-n.base) + 1
+}
+
+// lost is how many of them have not come.
+func (n *numbers) lost() uint64 { return n.expected() - min(n.received, n.expected()) }
 
 // expectedTotal is how many packets the far end has sent, by their numbers.
-func (r *receiver) expectedTotal() uint64 {
-	if !r.started {
-		return 0
-	}
-	return r.seenPast + uint64(r.cycles+uint32(r.highest)-r.base) + 1
-}
+func (r *receiver) expectedTotal() uint64 { return r.seenPast + r.before.expected() + r.expected() }
 
 // lostTotal is how many of them have not come.
-func (r *receiver) lostTotal() uint64 {
-	if !r.started {
-		return 0
-	}
-	expected := r.expectedTotal() - r.seenPast
-	return r.lostPast + expected - min(r.received, expected)
-}
+func (r *receiver) lostTotal() uint64 { return r.lostPast + r.before.lost() + r.lost() }

@@ -50,10 +50,11 @@ func recordOf(r call.Result) record.Record {
 		rec.Latency.ResponseP95Seconds = record.Seconds(responses[min(len(responses)-1, len(responses)*95/100)])
 		rec.Latency.ResponseMaxSeconds = record.Seconds(responses[len(responses)-1])
 	}
-	if h := r.Handover; h.Outcome != "" {
-		rec.Transfers = []record.Transfer{{
-			AtSeconds: record.Seconds(h.At.Add(-h.Took).Sub(r.Began)), Kind: "refer", Target: h.Target, Outcome: string(h.Outcome), Cause: h.Cause, Seconds: record.Seconds(h.Took),
-		}}
+	for _, h := range r.Handovers {
+		rec.Transfers = append(rec.Transfers, record.Transfer{
+			Began: h.Began, Seconds: record.Seconds(h.Took), Target: h.Target, Mode: string(h.Mode),
+			Outcome: string(h.Outcome), Cause: h.Cause, Status: h.Status,
+		})
 	}
 	return rec
 }

@@ -21,8 +21,9 @@ func summary(r call.Result) []zap.Field {
 	if worst := slowest(r.Turns); worst > 0 {
 		fields = append(fields, zap.Float64("slowest_turn_ms", ms(worst)))
 	}
-	if r.Handover.Outcome != "" {
-		fields = append(fields, zap.String("transfer_outcome", string(r.Handover.Outcome)), zap.String("transfer_cause", r.Handover.Cause))
+	if n := len(r.Handovers); n > 0 {
+		last := r.Handovers[n-1]
+		fields = append(fields, zap.Int("transfers", n), zap.String("transfer_outcome", string(last.Outcome)), zap.String("transfer_cause", last.Cause))
 	}
 	if r.Deaf {
 		fields = append(fields, zap.Bool("recogniser_down", true))

@@ -39,10 +39,12 @@ func (c *Call) take(ctx context.Context, l letter) {
 	switch ev := l.ev.(type) {
 	case machine.Event:
 		if done, ok := ev.(machine.TransferDone); ok {
-			c.report.handedOver(done)
+			c.report.transferred(done)
 			c.conf.Metrics.transfers.WithLabelValues(string(done.Outcome)).Inc()
 		}
 		c.step(ctx, l.at, ev)
+	case Handover:
+		c.report.handedOver(ev)
 	case media.Event:
 		c.heard(ctx, l.at, ev)
 	case asr.Event:
@@ -66,7 +68,9 @@ func (c *Call) heard(ctx context.Context, at time.Time, ev media.Event) {
 	switch ev.Kind {
 	case media.Digit:
 		c.conf.Metrics.digits.WithLabelValues(ev.Source.String()).Inc()
-		c.step(ctx, at, machine.Key{Digit: ev.Digit})
+		c.step(ctx, at, machine.Key{Digit: ev.Digit, Down: true})
+	case media.DigitEnd:
+		c.step(ctx, at, machine.KeyUp{Digit: ev.Digit})
 	case media.SpeechStart:
 		if c.feeder != nil {
 			c.feeder.Speech(true)
@@ -152,6 +156,8 @@ func (c *Call) act(ctx context.Context, e machine.Effect) {
 		c.endUtterance(e)
 	case machine.SendDigits:
 		c.line.SendDigits(e.Seq, e.Digits)
+	case machine.StopDigits:
+		c.line.SendDigits(0, "")
 	case machine.SetHeader:
 		if !mayTravel(e.Name, e.Value) {
 			c.log.Warn("header of the flow left out: only X- headers and User-to-User may be set")
@@ -328,6 +334,10 @@ func (c *Call) note(n machine.Note) {
 	case machine.NoteUnhandled:
 		c.conf.Metrics.nobodyHandles(n.Text)
 		c.log.Info("custom action has no handler", zap.String("action", n.Text))
+	case machine.NoteNoHuman:
+		c.conf.Metrics.nobodyHandles(n.Text)
+		c.log.Warn("agent asks for a human and has no fallback",
+			zap.String("do", "Set fallback for the agent to a name of dial.directory or a target, or hand over with the Custom Action dial."))
 	case machine.NotePromptBad:
 		c.log.Warn("prompt could not be rendered")
 	case machine.NoteHold:

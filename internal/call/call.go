@@ -283,6 +283,15 @@ func (c *Call) hangup(h Hangup) {
 	c.line.Hangup(h)
 }
 
+// leftovers notes the hand-overs that ended with the call.
+func (c *Call) leftovers() {
+	for l, ok, _ := c.in.take(); ok; l, ok, _ = c.in.take() {
+		if h, is := l.ev.(Handover); is {
+			c.report.handedOver(h)
+		}
+	}
+}
+
 // release waits for everything that the call started.
 func (c *Call) release(ctx context.Context) {
 	c.hangup(Hangup{Why: "the call is over"})
@@ -307,5 +316,6 @@ func (c *Call) release(ctx context.Context) {
 		c.report.dropped = c.feeder.Dropped()
 	}
 	c.work.Wait() // the recogniser closes with the context
+	c.leftovers()
 	c.report.stats(c.line.Stats())
 }

@@ -187,7 +187,7 @@ func TestHandoverOutcomes(t *testing.T) {
 			if c.gone {
 				require.Equal(t, "the caller was handed over", res.Why)
 			}
-			require.NotEmpty(t, res.Handover.Outcome)
+			require.NotEmpty(t, res.Handovers)
 		})
 	}
 }

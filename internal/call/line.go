@@ -35,6 +35,8 @@ type Audio interface {
 	Play(c media.Cue)
 	Queue(c media.Cue)
 	Stop()
+	// SendDigits plays keys to the far end. None ("") gives up those that are not
+	// on the wire yet.
 	SendDigits(seq uint64, digits string)
 	Attach(t media.Tap) (detach func())
 	Stats() media.Stats

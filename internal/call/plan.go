@@ -10,6 +10,9 @@ import (
 	"github.com/ivrbridge/ivrbridge/internal/ssml"
 )
 
+// handoffBegins is the event of a live-agent-handoff that asks for a human.
+const handoffBegins = "chat_started"
+
 // A planner makes items of traces.
 type planner struct {
 	ssml    bool          // the voice takes SSML
@@ -59,12 +62,22 @@ func (p planner) plan(s dialog.Step) []machine.Item {
 		}
 		return []machine.Item{{Kind: machine.Sound, Src: s.Src, Loop: s.Loop || s.State == "LOOP"}}
 	case dialog.KindHandoff:
-		return p.speech(s)
+		return p.handoff(s)
 	case dialog.KindEnd:
 		return []machine.Item{{Kind: machine.End}}
 	case dialog.KindIgnore, dialog.KindEntity, dialog.KindDebug, dialog.KindChunk, dialog.KindCompletion:
 	}
 	return nil
+}
+
+// handoff speaks the message and asks for a human, unless the trace tells of
+// something else in the life of a chat.
+func (p planner) handoff(s dialog.Step) []machine.Item {
+	items := p.speech(s)
+	if s.State == "" || s.State == handoffBegins {
+		items = append(items, machine.Item{Kind: machine.Action, Name: machine.TraceHandoff, Default: -1})
+	}
+	return items
 }
 
 // speech splits words into sentences; SSML stays whole where the voice takes it.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ivrbridge/ivrbridge/dialog"
 	"github.com/ivrbridge/ivrbridge/internal/call/machine"
+	"github.com/ivrbridge/ivrbridge/internal/target"
 	"github.com/ivrbridge/ivrbridge/media"
 )
 
@@ -52,22 +53,22 @@ func sentence(cause error) string {
 
 // A Result is what is written about a call.
 type Result struct {
-	Info     Info
-	Agent    string
-	Session  string
-	Began    time.Time
-	Answered time.Time // zero if it was not
-	Ended    time.Time
-	Class    Class
-	Why      string // one plain sentence
-	Turns    []Turn
-	Handover Handover
-	Media    media.Stats
-	Keys     int
-	BargeIns int
-	Failures int           // turns that failed
-	Dropped  time.Duration // sound that the recogniser did not take
-	Deaf     bool          // the recogniser failed or was not there
+	Info      Info
+	Agent     string
+	Session   string
+	Began     time.Time
+	Answered  time.Time // zero if it was not
+	Ended     time.Time
+	Class     Class
+	Why       string // one plain sentence
+	Turns     []Turn
+	Handovers []Handover // in their order
+	Media     media.Stats
+	Keys      int
+	BargeIns  int
+	Failures  int           // turns that failed
+	Dropped   time.Duration // sound that the recogniser did not take
+	Deaf      bool          // the recogniser failed or was not there
 }
 
 // A Turn is one exchange with the agent.
@@ -82,12 +83,15 @@ type Turn struct {
 	Error    string
 }
 
-// Handover is the last hand-over of a call.
+// A Handover is one attempt to hand the caller over: a hand-over to a name that
+// stands for several targets makes one for each that it tries.
 type Handover struct {
-	At      time.Time // when it was over
-	Target  string
+	Began   time.Time
+	Target  string      // as it was called; as the flow gave it where it was refused
+	Mode    target.Mode // how; ModeAny where it was refused
 	Outcome machine.Outcome
 	Cause   string
+	Status  int // the last SIP status, of the REFER or of what it led to; 0: none came
 	Took    time.Duration
 }
 
@@ -136,7 +140,7 @@ func (r *report) noted(_ time.Time, n machine.Note) {
 			t.Error = n.Text
 		}
 	case machine.NoteStopOnAction, machine.NoteHold, machine.NoteResume, machine.NoteAction,
-		machine.NoteUnhandled, machine.NoteNoReply, machine.NotePromptBad:
+		machine.NoteUnhandled, machine.NoteNoHuman, machine.NoteNoReply, machine.NotePromptBad:
 	}
 }
 
@@ -181,12 +185,13 @@ func (r *report) media(ev media.Event) {
 			r.observe("response", t.Response)
 		}
 		r.spoke = time.Time{}
-	case media.SpeechStart, media.SpeechConfirm, media.SpeechEnd, media.PlayEnd, media.Silent, media.Latched, media.DigitsSent, media.Crashed:
+	case media.DigitEnd, media.SpeechStart, media.SpeechConfirm, media.SpeechEnd, media.PlayEnd, media.Silent, media.Latched, media.DigitsSent, media.Crashed:
 	}
 }
 
-func (r *report) handedOver(d machine.TransferDone) {
-	r.res.Handover = Handover{At: time.Now(), Target: d.Target, Outcome: d.Outcome, Cause: d.Cause, Took: d.Took}
+func (r *report) handedOver(h Handover) { r.res.Handovers = append(r.res.Handovers, h) }
+
+func (r *report) transferred(d machine.TransferDone) {
 	if d.Outcome.Success() {
 		r.class = ClassTransferred // whoever sends the BYE first
 	}

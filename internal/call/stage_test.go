@@ -170,6 +170,8 @@ type phone struct {
 	talking bool
 	muted   bool // sends nothing at all
 	keys    []byte
+	held    int       // packets of a 1 that is held, three with its end included
+	pressed int       // of them that are sent
 	loud    time.Time // when the last packet that is not silence came
 	first   time.Time // when the first one came since forget
 	packets int
@@ -237,12 +239,22 @@ func (p *phone) send(n int) {
 			data[1] |= 0x80
 		}
 	}
+	since := uint32(n % 8)
+	if p.pressed < p.held {
+		since = uint32(p.pressed)
+		d := uint16(160 * min(p.pressed+1, p.held-2))
+		kind, data = 101, []byte{1, 10, byte(d >> 8), byte(d)}
+		p.pressed++
+		if p.pressed > p.held-3 {
+			data[1] |= 0x80
+		}
+	}
 	b := make([]byte, 12, 172)
 	b[0], b[1] = 0x80, kind
 	binary.BigEndian.PutUint16(b[2:], p.seq)
 	ts := p.ts
 	if kind == 101 {
-		ts -= uint32(n%8) * 160 // all packets of an event share one
+		ts -= since * 160 // all packets of an event share one
 	}
 	binary.BigEndian.PutUint32(b[4:], ts)
 	binary.BigEndian.PutUint32(b[8:], 77)
@@ -271,6 +283,14 @@ func (p *phone) mute() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.muted = true
+}
+
+// hold presses the key 1 for a while.
+func (p *phone) hold(span time.Duration) {
+	p.mu.Lock()
+	p.held, p.pressed = int(span/(20*time.Millisecond))+3, 0
+	p.mu.Unlock()
+	time.Sleep(span)
 }
 
 func (p *phone) press(keys string) {

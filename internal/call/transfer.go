@@ -28,9 +28,10 @@ func (c *Call) transfer(ctx context.Context, e machine.Transfer) {
 		if err != nil {
 			done.Outcome, done.Cause = machine.Refused, err.Error()
 			if re, ok := errors.AsType[*target.RefusedError](err); ok {
-				done.Cause = string(re.Reason)
+				done.Cause, done.Target = string(re.Reason), re.Text
 				c.log.Warn("hand-over refused", zap.String("reason", string(re.Reason)), zap.String("why", re.Why))
 			}
+			c.in.post(time.Now(), Handover{Began: begun, Target: done.Target, Outcome: done.Outcome, Cause: done.Cause})
 			c.in.post(time.Now(), done)
 			return
 		}
@@ -43,8 +44,9 @@ func (c *Call) transfer(ctx context.Context, e machine.Transfer) {
 				}
 				t.Headers[name] = value
 			}
-			done.Outcome, done.Cause = refer(ctx, line, t)
-			done.Target, done.Took = t.URI, time.Since(begun)
+			h := refer(ctx, line, t)
+			c.in.post(time.Now(), h)
+			done.Outcome, done.Cause, done.Target, done.Took = h.Outcome, h.Cause, h.Target, time.Since(begun)
 			c.log.Info("hand-over over", zap.String("target", shown(t)), zap.String("outcome", string(done.Outcome)), zap.String("cause", done.Cause))
 			if done.Outcome.Success() || ctx.Err() != nil || line.Context().Err() != nil {
 				break
@@ -67,11 +69,14 @@ func resolve(p target.Policy, e machine.Transfer) ([]target.Target, error) {
 }
 
 // refer makes one attempt. Its outcome is in the words of the conversation.
-func refer(ctx context.Context, line Line, t target.Target) (machine.Outcome, string) {
+func refer(ctx context.Context, line Line, t target.Target) Handover {
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
+	h := Handover{Began: time.Now(), Target: t.URI, Mode: target.ModeRefer}
 	r, err := line.Refer(ctx, Referral{URI: t.URI, Display: t.Display, UUI: t.UUI, Headers: t.Headers}, nil)
-	return outcome(r, err)
+	h.Outcome, h.Cause = outcome(r, err)
+	h.Status, h.Took = r.Status, time.Since(h.Began)
+	return h
 }
 
 // outcome reads what became of a REFER (RFC 3515, and Q.850 by status).

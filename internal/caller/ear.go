@@ -119,7 +119,7 @@ func (e *ear) Post(ev media.Event) bool {
 		e.tell(happening{what: speechBegan})
 	case media.SpeechEnd:
 		e.tell(happening{what: speechEnded})
-	case media.Digit, media.SpeechConfirm, media.PlayStart, media.Silent, media.Latched, media.Crashed:
+	case media.Digit, media.DigitEnd, media.SpeechConfirm, media.PlayStart, media.Silent, media.Latched, media.Crashed:
 	}
 	return true
 }

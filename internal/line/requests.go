@@ -28,7 +28,7 @@ func (l *Line) serve(c *sip.Call) {
 func (l *Line) request(r sip.Request) {
 	switch r.Method {
 	case "INFO":
-		digit, _, err := dtmf.ParseINFO(r.ContentType, r.Body)
+		digit, held, err := dtmf.ParseINFO(r.ContentType, r.Body)
 		switch {
 		case errors.Is(err, dtmf.ErrType):
 			l.respond(r, 415)
@@ -37,7 +37,7 @@ func (l *Line) request(r sip.Request) {
 			l.respond(r, 400)
 		default:
 			l.respond(r, 200)
-			l.leg.Digit(digit)
+			l.leg.Press(digit, held)
 		}
 	case "REFER":
 		if l.refers == nil {

@@ -63,7 +63,7 @@ type Record struct {
 	Status  int    `json:"status,omitempty"`
 
 	Turns     []Turn     `json:"turns"`
-	Transfers []Transfer `json:"transfers,omitempty"`
+	Transfers []Transfer `json:"transfers,omitempty"` // in their order
 	Media     Media      `json:"media"`
 	Latency   Latency    `json:"latency"`
 	Usage     Usage      `json:"usage"`
@@ -86,12 +86,13 @@ type Turn struct {
 
 // A Transfer is one attempt to hand the caller over.
 type Transfer struct {
-	AtSeconds float64 `json:"at_seconds"`
-	Kind      string  `json:"kind"` // refer, bridge, whisper, attended
-	Target    string  `json:"target"`
-	Outcome   string  `json:"outcome"` // accepted, ringing, connected, human, busy, no_answer, declined, unreachable, refused, unconfirmed
-	Cause     string  `json:"cause,omitempty"`
-	Seconds   float64 `json:"seconds"`
+	Began   time.Time `json:"began"`
+	Seconds float64   `json:"seconds"` // to its outcome
+	Target  string    `json:"target"`
+	Mode    string    `json:"mode,omitempty"` // refer, bridge, whisper, attended; empty: refused before
+	Outcome string    `json:"outcome"`        // connected, human, busy, no_answer, declined, unreachable, refused, unconfirmed
+	Cause   string    `json:"cause,omitempty"`
+	Status  int       `json:"status,omitempty"` // the last of SIP; 0: none came
 }
 
 // Media is the quality of the audio.

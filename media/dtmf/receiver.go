@@ -22,6 +22,11 @@ const (
 	movedPackets = 2
 	movedSlack   = 160
 
+	// crossing is by how much the beginnings of a press may seem to differ that is
+	// seen partly under one source and partly under another: a network delays
+	// packets by more and by less.
+	crossing = 250 * time.Millisecond
+
 	// A long event goes on in a new segment when its duration is about to
 	// overflow (RFC 4733 section 2.5.1.3).
 	segment       = 0xFFFF
@@ -29,18 +34,26 @@ const (
 	segmentSlack  = 1600
 )
 
-// A Receiver makes key presses of the packets of one RTP stream's telephone
+// A Receiver makes key presses of the packets of one RTP session's telephone
 // events (RFC 4733). It reports a press on the first packet that belongs to it,
 // whichever that is, so that neither a lost start, lost ends, disorder,
-// duplication nor a sender's usual mistakes lose or double a key. The zero
-// value is ready. One goroutine uses it; it does not allocate.
+// duplication, another source nor a sender's usual mistakes lose or double a
+// key. The zero value is ready. One goroutine uses it; it does not allocate.
 type Receiver struct {
+	flows [2]flow // of the last two sources
+	at    int     // index of the one that packets come from now
+	newer int     // index of the one that began last
+}
+
+// A flow is what is known of one source's events.
+type flow struct {
+	source  uint32
+	named   bool // source is known
 	presses [remembered]press
 	next    int  // index of the oldest
 	known   bool // there is a latest
 	latest  int  // index of the press that began last
 	seq     uint16
-	carried press // the last one before Reset
 }
 
 // A press is one key press as far as it was seen.
@@ -48,9 +61,13 @@ type press struct {
 	used     bool
 	event    byte
 	ended    bool
+	begun    bool // its first packet, the marked one, was seen
+	crossed  bool // the other source has the rest of it
 	ts       uint32
-	duration uint16
+	duration uint16        // the longest that was told
+	least    uint16        // the shortest
 	at       time.Duration // of its last packet
+	start    time.Duration // when it began, by the packet that was delayed least
 }
 
 // Packet takes one packet: its RTP sequence number, timestamp, marker and
@@ -61,76 +78,146 @@ func (r *Receiver) Packet(seq uint16, ts uint32, marker bool, payload []byte, at
 	if len(payload) < payloadSize || int(payload[0]) >= len(keys) {
 		return 0, false
 	}
+	duration := binary.BigEndian.Uint16(payload[2:])
 	p := press{
 		used:     true,
 		event:    payload[0],
 		ended:    payload[1]&endBit != 0,
+		begun:    marker,
 		ts:       ts,
-		duration: binary.BigEndian.Uint16(payload[2:]),
+		duration: duration,
+		least:    duration,
 		at:       at,
+		start:    at - lasting(duration),
 	}
-	if !r.known && r.carried.goesOn(p, marker) {
-		r.carried.used = false
-		r.begin(p, seq)
+	f := &r.flows[r.at]
+	gap := int16(seq - f.seq) // from the latest press's last packet
+	if copied := f.find(p); copied != nil && !copied.again(p, gap) {
+		copied.add(p)
+		f.advance(gap, seq)
 		return 0, false
 	}
-	gap := int16(seq - r.seq) // from the latest press's last packet
-	if copied := r.find(p); copied != nil && !copied.again(p, gap) {
-		copied.ended = copied.ended || p.ended
-		copied.duration = max(copied.duration, p.duration)
-		copied.at = at
-		r.advance(gap, seq)
-		return 0, false
-	}
-	if r.known {
-		last := &r.presses[r.latest]
+	if f.known {
+		last := &f.presses[f.latest]
 		switch {
 		case int32(ts-last.ts) < 0 && gap <= 0 && at-last.at < stale:
 			return 0, false // of a press before the latest, and late
 		case last.continues(p), last.moved(p, gap, marker):
+			p.begun, p.crossed = p.begun || last.begun, last.crossed
 			*last = p
-			r.advance(gap, seq)
+			f.advance(gap, seq)
 			return 0, false
 		}
 	}
-	r.begin(p, seq)
-	return keys[p.event], true
+	p.crossed = r.flows[1-r.at].shares(p, r.at == r.newer)
+	f.begin(p, seq)
+	return keys[p.event], !p.crossed
 }
 
+// lasting is the time of a duration in the packets.
+func lasting(duration uint16) time.Duration { return time.Duration(duration) * time.Second / clockRate }
+
 // begin remembers a press as the latest.
-func (r *Receiver) begin(p press, seq uint16) {
-	r.latest, r.known, r.seq = r.next, true, seq
-	r.presses[r.next] = p
-	r.next = (r.next + 1) % remembered
+func (f *flow) begin(p press, seq uint16) {
+	f.latest, f.known, f.seq = f.next, true, seq
+	f.presses[f.next] = p
+	f.next = (f.next + 1) % remembered
 }
 
 // Active reports whether an event runs at the given time: the audio that comes
-// meanwhile is the key's tone, or nothing.
+// meanwhile is the key's tone, or nothing. An event is over with its end bit, with
+// the next event, or when its packets cease for 120 ms.
 func (r *Receiver) Active(at time.Duration) bool {
-	last := &r.presses[r.latest]
-	return r.known && !last.ended && at-last.at < lapse
+	return r.flows[0].active(at) || r.flows[1].active(at)
 }
 
-// Reset forgets the stream. Call it when the SSRC changes: timestamps and
-// sequence numbers begin anew. A key that is held meanwhile stays one press.
-func (r *Receiver) Reset() {
-	fresh := Receiver{carried: r.carried}
-	if r.known {
-		fresh.carried = r.presses[r.latest]
+// Holds reports whether the event that runs at the given time is that of a key,
+// one of 0123456789*#ABCD.
+func (r *Receiver) Holds(digit byte, at time.Duration) bool {
+	for i := range r.flows {
+		if f := &r.flows[i]; f.active(at) && keys[f.presses[f.latest].event] == digit {
+			return true
+		}
 	}
-	*r = fresh
+	return false
 }
 
-// goesOn reports whether p is a packet of the same press under another SSRC: its
-// duration has grown on, and it claims no beginning.
-func (last *press) goesOn(p press, marker bool) bool {
-	return last.used && !marker && last.event == p.event && p.duration >= last.duration && p.at-last.at < lapse
+func (f *flow) active(at time.Duration) bool {
+	last := &f.presses[f.latest]
+	return f.known && !last.ended && at-last.at < lapse
+}
+
+// From says which source (SSRC) the packets are of that come next. The source
+// before it is remembered: its packets may still be under way and come between
+// those of its successor. A key that is held meanwhile stays one press.
+func (r *Receiver) From(source uint32) {
+	now, other := &r.flows[r.at], &r.flows[1-r.at]
+	switch {
+	case !now.named:
+		now.source, now.named = source, true
+		return
+	case now.source == source:
+		return
+	case !other.named || other.source != source:
+		r.follow(flow{source: source, named: true})
+		return
+	}
+	r.at = 1 - r.at
+}
+
+// Reset says that the source begins anew: its timestamps and sequence numbers
+// have nothing to do with those before. A key that is held meanwhile stays one
+// press.
+func (r *Receiver) Reset() {
+	now := &r.flows[r.at]
+	r.follow(flow{source: now.source, named: now.named})
+}
+
+// follow goes on with a flow in the place of the one before the last.
+func (r *Receiver) follow(f flow) {
+	before := &r.flows[r.at]
+	for i := range before.presses {
+		before.presses[i].crossed = false // to the flow that is forgotten
+	}
+	r.at = 1 - r.at
+	r.newer = r.at
+	r.flows[r.at] = f
+}
+
+// shares reports whether p, which is unknown under its own source, is part of a
+// press that was seen under this one. later says that its source began after this
+// one; else it is one that its successor has overtaken, or that has come back.
+func (f *flow) shares(p press, later bool) bool {
+	for i := range f.presses {
+		c := &f.presses[i]
+		if !c.used || c.crossed || c.event != p.event || max(c.start-p.start, p.start-c.start) > crossing {
+			continue
+		}
+		if c.precedes(p) || !later && p.precedes(*c) {
+			c.crossed = true
+			return true
+		}
+	}
+	return false
+}
+
+// precedes reports whether p can be the rest of a press that was seen up to last:
+// it claims no beginning, and its duration has grown on, or it is another copy of
+// the end.
+func (last *press) precedes(p press) bool {
+	switch {
+	case p.begun:
+		return false
+	case last.ended:
+		return p.ended && p.least == last.duration
+	}
+	return p.least >= last.duration
 }
 
 // find returns the press that p is a further packet of.
-func (r *Receiver) find(p press) *press {
-	for i := range r.presses {
-		if c := &r.presses[i]; c.used && c.ts == p.ts && c.event == p.event && p.at-c.at < stale {
+func (f *flow) find(p press) *press {
+	for i := range f.presses {
+		if c := &f.presses[i]; c.used && c.ts == p.ts && c.event == p.event && p.at-c.at < stale {
 			return c
 		}
 	}
@@ -143,9 +230,16 @@ func (last *press) again(p press, gap int16) bool {
 	return last.ended && !p.ended && gap > 0 && p.at-last.at >= shortest
 }
 
-func (r *Receiver) advance(gap int16, seq uint16) {
+// add takes a further packet of the press.
+func (last *press) add(p press) {
+	last.ended, last.begun = last.ended || p.ended, last.begun || p.begun
+	last.duration, last.least = max(last.duration, p.duration), min(last.least, p.least)
+	last.at, last.start = p.at, min(last.start, p.start)
+}
+
+func (f *flow) advance(gap int16, seq uint16) {
 	if gap > 0 {
-		r.seq = seq
+		f.seq = seq
 	}
 }
 

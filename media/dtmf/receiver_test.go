@@ -396,3 +396,66 @@ func TestKeyHeldOverANewSourceStaysOne(t *testing.T) {
 		})
 	}
 }
+
+func TestReceiverHoldsTheKey(t *testing.T) {
+	var r dtmf.Receiver
+	for _, p := range keyed("5") {
+		r.From(1)
+		r.Packet(p.seq, p.ts, p.marker, p.payload, p.at)
+		require.Equal(t, !p.end(), r.Holds('5', p.at))
+		require.False(t, r.Holds('6', p.at))
+		require.False(t, r.Holds('5', p.at+120*time.Millisecond))
+	}
+}
+
+// One press that is split between two sources, its packets in any order within
+// the delay of the network, is one press, and so is each before and after it.
+func TestReceiverOfTwoSourcesProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		digits := rapid.StringOfN(rapid.SampledFrom([]rune(keys)), 2, 8, -1).Draw(t, "digits")
+		type sourced struct {
+			packet
+			source uint32
+		}
+		var net []sourced
+		l := newLine()
+		for i := range len(digits) {
+			l.press(digits[i], time.Duration(rapid.IntRange(3, 20).Draw(t, "on"))*20*time.Millisecond, 200*time.Millisecond)
+		}
+		change := rapid.IntRange(1, len(l.out)-1).Draw(t, "change")
+		shift := rapid.Uint32().Draw(t, "shift")
+		for i, p := range l.out {
+			source := uint32(1)
+			if i >= change {
+				source, p.ts, p.seq = 2, p.ts+shift, p.seq+20000
+			}
+			p.at += time.Duration(rapid.IntRange(0, 90).Draw(t, "delay")) * time.Millisecond
+			net = append(net, sourced{p, source})
+		}
+		slices.SortStableFunc(net, func(a, b sourced) int { return int(a.at - b.at) })
+		var r dtmf.Receiver
+		r.From(1) // its sound was heard before
+		var got []byte
+		for _, p := range net {
+			r.From(p.source)
+			if d, ok := r.Packet(p.seq, p.ts, p.marker, p.payload, p.at); ok {
+				got = append(got, d)
+			}
+		}
+		require.Equal(t, digits, string(got), "change before packet %d", change)
+	})
+}
+
+func TestKeyHeldOverManySourcesStaysOne(t *testing.T) {
+	var r dtmf.Receiver
+	var got []byte
+	for i, p := range keyed("5") {
+		source := uint32(i)
+		r.From(source)
+		p.seq, p.ts = p.seq+uint16(7777*i), p.ts+1<<20*source
+		if d, ok := r.Packet(p.seq, p.ts, p.marker, p.payload, p.at); ok {
+			got = append(got, d)
+		}
+	}
+	require.Equal(t, "5", string(got))
+}

@@ -156,6 +156,16 @@ func (s *Sender) Next(samples uint32) (payload [4]byte, marker bool, tsOffset ui
 	return payload, false, 0, Done
 }
 
+// Stop gives up the digits that have not begun. The one under way comes to its
+// end, so that nobody is left with half a key.
+func (s *Sender) Stop() {
+	n := s.at
+	if s.started {
+		n++
+	}
+	s.digits = s.digits[:n]
+}
+
 // step goes on to the next digit.
 func (s *Sender) step() {
 	s.at++

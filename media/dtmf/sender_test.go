@@ -207,3 +207,31 @@ func TestTones(t *testing.T) {
 	require.Len(t, samples, 400+480+4000+400+480)
 	require.Greater(t, share(samples[4880:5280], 1336), 0.4)
 }
+
+func TestSenderThatIsStoppedCompletesItsKey(t *testing.T) {
+	for after := range 60 {
+		s, err := dtmf.NewSender("1w2", 0, 0)
+		require.NoError(t, err)
+		begun, ends := 0, 0
+		for n := 0; ; n++ {
+			if n == after {
+				s.Stop()
+			}
+			payload, marker, _, kind := s.Next(160)
+			if kind == dtmf.Done {
+				break
+			}
+			if kind != dtmf.Event {
+				continue
+			}
+			if marker {
+				begun++
+				require.Less(t, n, max(after, 1), "no key begins after the stop")
+			}
+			if payload[1]&0x80 != 0 {
+				ends++
+			}
+		}
+		require.Equal(t, 3*begun, ends, "after %d packets", after)
+	}
+}

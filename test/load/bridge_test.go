@@ -90,6 +90,7 @@ agents:
     asr: {provider: none}
     tts: {provider: recorded}
 http: {listen: %[6]q}
+rtc: {listen: ""}
 log: {level: info, format: json}
 `, b.sip, bridgePorts, bridgePorts+2*mostPairs-1, host.URL, testKey, b.http)
 	file := filepath.Join(t.TempDir(), "bridge.yaml")

@@ -167,10 +167,15 @@ func TestKeysThroughBadNetworks(t *testing.T) {
 		{"jitter", simnet.Conditions{Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond}, 1},
 		{
 			"all at once", simnet.Conditions{
-				Loss: .05, Duplicate: .05, Reorder: .05, Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond,
+				Loss: .05, Duplicate: .05, Reorder: .05, Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond, NewSSRC: 1000,
 			}, 1,
 		},
 		{"another source", simnet.Conditions{NewSSRC: 333}, 1},
+		{
+			"another source through jitter", simnet.Conditions{
+				NewSSRC: 555, Reorder: .1, Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond,
+			}, 1,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sent, lost := 0, 0
@@ -199,6 +204,20 @@ func TestKeysWhileSourceChanges(t *testing.T) {
 			s.talk(100 * time.Millisecond)
 			s.press(t, keypad)
 			s.talk(200 * time.Millisecond)
+			require.Equal(t, keypad, l.keys(), "change after %d packets", after)
+		})
+	}
+}
+
+// The same where the network mixes the last packets of the one source with the
+// first of the other.
+func TestKeysWhileSourcesMix(t *testing.T) {
+	for after := 20; after < 60; after++ {
+		mixed := simnet.Conditions{Seed: uint64(after), NewSSRC: after, Duplicate: .05, Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond}
+		through(t, mixed, func(s *sender, l *listener) {
+			s.talk(100 * time.Millisecond)
+			s.press(t, keypad)
+			s.talk(400 * time.Millisecond)
 			require.Equal(t, keypad, l.keys(), "change after %d packets", after)
 		})
 	}

@@ -36,6 +36,8 @@ func (m *Machine) perform(it Item) {
 
 func (m *Machine) act(it Item) {
 	switch {
+	case it.Name == TraceHandoff:
+		m.askHuman(it)
 	case it.Forward, it.Name == ActionForwardCall, slices.Contains(m.policy.DialNames, it.Name):
 		m.startHandover(it)
 	case slices.Contains(passingActions, it.Name):
@@ -85,16 +87,13 @@ func (m *Machine) inPassing(it Item) bool {
 	case actionPlay:
 		if url := text("url"); url != "" {
 			loop, _ := it.Body["loop"].(bool)
-			m.queue.items = slices.Insert(m.queue.items, m.queue.pos, Item{Kind: Sound, Src: url, Loop: loop && !it.Waits})
-			if m.turn.lastAction >= m.queue.pos {
-				m.turn.lastAction++
-			}
+			m.insert(Item{Kind: Sound, Src: url, Loop: loop && !it.Waits})
 		}
 	case actionSendDTMF:
 		if digits := text("digits"); digits != "" {
 			m.waits = &it
-			m.emit(SendDigits{Seq: m.seq + 1, Digits: digits})
-			m.seq++
+			m.sending = m.next()
+			m.emit(SendDigits{Seq: m.sending, Digits: digits})
 			return false
 		}
 	}
@@ -122,8 +121,8 @@ func (m *Machine) listenFor(body map[string]any) {
 	}
 }
 
-func (m *Machine) digitsSent(DigitsSent) {
-	if m.waits == nil || m.waits.Name != actionSendDTMF || m.closing {
+func (m *Machine) digitsSent(ev DigitsSent) {
+	if m.waits == nil || m.waits.Name != actionSendDTMF || ev.Seq != m.sending || m.closing {
 		return
 	}
 	it := *m.waits
@@ -165,6 +164,28 @@ func plain(s string) string {
 	return strings.ToLower(strings.NewReplacer(" ", "", "_", "", "-", "").Replace(s))
 }
 
+// askHuman follows an agent that asks for a human in the terms of a chat, which
+// the call is not: the caller is handed to the agent's fallback. The flow gets no
+// outcome, it goes on listening where nobody takes the call.
+func (m *Machine) askHuman(it Item) {
+	if m.policy.Fallback != "" {
+		it.Body = map[string]any{"target": m.policy.Fallback}
+		m.startHandover(it)
+		return
+	}
+	m.emit(Note{Kind: NoteNoHuman, Text: it.Name})
+	m.insert(Item{Kind: Speech, Prompt: PromptApology})
+	m.turn.spoke = true
+}
+
+// insert lets an item be the next one.
+func (m *Machine) insert(it Item) {
+	m.queue.items = slices.Insert(m.queue.items, m.queue.pos, it)
+	if m.turn.lastAction >= m.queue.pos {
+		m.turn.lastAction++
+	}
+}
+
 // startHandover hands the caller over, after the speech before it was heard.
 func (m *Machine) startHandover(it Item) {
 	if !it.Waits && len(it.Paths) > 0 && !m.warned[it.Name] {
@@ -173,15 +194,20 @@ func (m *Machine) startHandover(it Item) {
 	}
 	m.closeUtterance()
 	m.stopNoReply()
-	m.handover = &handover{seq: m.next(), item: it, fallback: it.Name == "fallback"}
+	m.handover = &handover{seq: m.next(), item: it, fallback: it.Name == "fallback" || it.Name == TraceHandoff}
 	m.deadlines.set(dlHandover, m.now+m.policy.DialTimeout+handoverGrace)
 	m.emit(Transfer{Seq: m.handover.seq, Name: it.Name, Payload: it.Payload, Body: it.Body, Fallback: m.handover.fallback})
 	m.playHold()
 }
 
-// playHold lets the caller hear that something happens.
+// playHold lets the caller hear that something happens: the flow's own music,
+// where it plays some.
 func (m *Machine) playHold() {
 	if m.held {
+		return
+	}
+	if m.music.item != nil {
+		m.startMusic()
 		return
 	}
 	m.queue.filler = m.next()
@@ -210,6 +236,7 @@ func (m *Machine) transferDone(ev TransferDone) {
 	m.handover = nil
 	m.deadlines.clear(dlHandover)
 	m.stopPlaying()
+	m.music = music{}
 	m.vars["transfer_outcome"], m.vars["transfer_cause"] = string(ev.Outcome), ev.Cause
 	m.vars["transfer_target"], m.vars["transfer_seconds"] = ev.Target, int(ev.Took/time.Second)
 	if ev.Outcome.Success() {

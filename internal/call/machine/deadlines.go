@@ -43,7 +43,14 @@ const (
 	recogniseHard = 4500 * time.Millisecond
 	// handoverGrace is what the loop is given beyond the target's own time-out.
 	handoverGrace = 10 * time.Second
-	defaultEntry  = 10 * time.Second
+	// defaultEntry bounds the wait for a key where only a delimiter or the largest
+	// length is to end an entry.
+	defaultEntry = 10 * time.Second
+	// leastInterdigit is what the body of a collect action can ask for: more than
+	// the pause between two keys of a telephone that dials by itself.
+	leastInterdigit = 200 * time.Millisecond
+	// longestPress is how long a key is taken for held whose release nobody tells.
+	longestPress = 30 * time.Second
 )
 
 // conversational timers stand still while the caller holds us.

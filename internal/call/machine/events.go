@@ -49,8 +49,14 @@ type (
 		Bad     bool // it failed or starved
 		Stopped bool // it was cut off
 	}
-	// Key is a key that the caller pressed.
-	Key struct{ Digit byte }
+	// Key is a key that the caller pressed. It is up again at once, or, where it is
+	// down, with the KeyUp that follows.
+	Key struct {
+		Digit byte
+		Down  bool
+	}
+	// KeyUp says that the key is up again. It may be told more than once.
+	KeyUp struct{ Digit byte }
 	// SpeechStarted says that the caller began to speak.
 	SpeechStarted struct{}
 	// SpeechConfirmed says that it is long enough to interrupt.
@@ -108,6 +114,7 @@ func (StateRead) event()        {}
 func (PlayStarted) event()      {}
 func (PlayEnded) event()        {}
 func (Key) event()              {}
+func (KeyUp) event()            {}
 func (SpeechStarted) event()    {}
 func (SpeechConfirmed) event()  {}
 func (SpeechEnded) event()      {}
@@ -184,6 +191,8 @@ type (
 		Seq    uint64
 		Digits string
 	}
+	// StopDigits gives up the keys that are not on the wire yet.
+	StopDigits struct{}
 	// SetHeader adds a header to our BYE or REFER.
 	SetHeader struct{ Name, Value string }
 	// SetVoice changes language and voice of what is spoken from now on.
@@ -224,6 +233,7 @@ func (OpenUtterance) effect()  {}
 func (CloseUtterance) effect() {}
 func (EndUtterance) effect()   {}
 func (SendDigits) effect()     {}
+func (StopDigits) effect()     {}
 func (SetHeader) effect()      {}
 func (SetVoice) effect()       {}
 func (Transfer) effect()       {}
@@ -246,6 +256,7 @@ const (
 	NoteResume
 	NoteAction    // the custom action Text was performed in passing
 	NoteUnhandled // nobody answers the custom action Text
+	NoteNoHuman   // the agent asks for a human and has no fallback
 	NoteNoReply   // the caller kept silent
 	NotePromptBad // a prompt could not be played
 )

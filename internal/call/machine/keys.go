@@ -17,6 +17,9 @@ type keys struct {
 	conf    KeyPolicy
 	entry   []byte
 	kept    []byte // typed ahead
+	last    byte   // the key that was pressed last
+	down    bool   // and is held
+	since   time.Duration
 	words   *Heard // spoken ahead, where the policy sends that
 	collect *collect
 }
@@ -27,7 +30,7 @@ type collect struct {
 	min, max   int
 	delimiters string
 	timeout    time.Duration
-	interdigit time.Duration
+	interdigit time.Duration // 0: only a delimiter or max ends the entry
 }
 
 // configure follows a dtmf trace. A time-out of zero leaves the end of an entry
@@ -40,6 +43,40 @@ func (k *keys) configure(c KeypadConf, p KeyPolicy) {
 	if c.Max > 0 {
 		k.conf.Max = c.Max
 	}
+}
+
+// pressed takes a key.
+func (m *Machine) pressed(ev Key) {
+	m.keys.last, m.keys.down, m.keys.since = ev.Digit, ev.Down, m.now
+	m.key(ev.Digit)
+}
+
+// keyUp begins the time to the next key anew.
+func (m *Machine) keyUp(ev KeyUp) {
+	if ev.Digit != m.keys.last {
+		return
+	}
+	m.keys.down = false
+	if m.deadlines.has(dlDigits) || m.frozen.has(dlDigits) {
+		m.awaitKey()
+	}
+}
+
+// awaitKey waits for the next key of an entry. The time to it runs from the
+// release of the key before; should nobody tell that, the key is taken for
+// released after the longest press.
+func (m *Machine) awaitKey() {
+	wait := m.keys.conf.Interdigit
+	if c := m.keys.collect; c != nil {
+		wait = c.interdigit
+	}
+	if wait == 0 {
+		wait = max(defaultEntry, m.policy.NoReply)
+	}
+	if m.keys.down {
+		wait += max(0, m.keys.since+longestPress-m.now)
+	}
+	m.arm(dlDigits, wait)
 }
 
 func (m *Machine) key(d byte) {
@@ -108,7 +145,7 @@ func (m *Machine) bargeInByKey() {
 	m.stopPlaying()
 	m.queue.suspect = false
 	m.deadlines.clear(dlResume)
-	m.queue.dropSpeech()
+	m.dropSpeech()
 	m.advance()
 }
 
@@ -129,7 +166,7 @@ func (m *Machine) takeTypeahead() bool {
 	case m.collectsNext():
 		if len(kept) > 0 && m.keys.conf.Typeahead == Barge {
 			m.stopPlaying()
-			m.queue.dropSpeech()
+			m.dropSpeech()
 		}
 	case !m.turn.listening:
 		for range kept {
@@ -146,7 +183,7 @@ func (m *Machine) takeTypeahead() bool {
 		return m.turn.seq != seq
 	case words != nil:
 		m.stopPlaying()
-		m.queue.dropSpeech()
+		m.dropSpeech()
 		m.spoken(strings.TrimSpace(words.Text), words.Confidence)
 		return true
 	}
@@ -174,11 +211,7 @@ func (m *Machine) collectEntry(d byte) {
 		m.entryComplete()
 		return
 	}
-	wait := m.keys.conf.Interdigit
-	if wait == 0 {
-		wait = max(defaultEntry, m.policy.NoReply)
-	}
-	m.arm(dlDigits, wait)
+	m.awaitKey()
 }
 
 // button returns the button that the entry selects.
@@ -256,7 +289,11 @@ func (m *Machine) startCollect(it Item) {
 		c.delimiters = s
 	}
 	c.timeout = seconds(it.Body, "timeout", c.timeout)
-	c.interdigit = seconds(it.Body, "interdigit", c.interdigit)
+	if d := seconds(it.Body, "interdigit", -1); d == 0 {
+		c.interdigit = 0 // as in a dtmf trace
+	} else if d > 0 {
+		c.interdigit = max(d, leastInterdigit)
+	}
 	m.keys.collect = c
 	m.keys.entry = m.keys.entry[:0]
 	kept := m.keys.kept
@@ -283,7 +320,7 @@ func (m *Machine) collectKey(d byte) {
 		m.collected()
 		return
 	}
-	m.arm(dlDigits, max(c.interdigit, leastNoReply))
+	m.awaitKey()
 }
 
 // collected answers the action with the entry.
@@ -341,7 +378,7 @@ func number(body map[string]any, key string, def float64) float64 {
 // seconds reads a number of seconds, bounded by an hour.
 func seconds(body map[string]any, key string, def time.Duration) time.Duration {
 	s := number(body, key, -1)
-	if s < 0 || s > 3600 {
+	if !(s >= 0 && s <= 3600) {
 		return def
 	}
 	return time.Duration(s * float64(time.Second))

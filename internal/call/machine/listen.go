@@ -180,7 +180,7 @@ func (m *Machine) skip(allowed bool) bool {
 		return false
 	}
 	m.stopPlaying()
-	m.queue.dropSpeech()
+	m.dropSpeech()
 	m.advance()
 	return true
 }
@@ -232,7 +232,7 @@ func (m *Machine) bargeIn() {
 	m.rewind()
 	m.queue.suspect = false
 	m.deadlines.clear(dlResume)
-	m.queue.dropSpeech()
+	m.dropSpeech()
 	m.advance()
 }
 

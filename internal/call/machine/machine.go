@@ -33,10 +33,12 @@ type Machine struct {
 	turn     turn
 	question turn // the last one that ended listening
 	queue    queue
+	music    music
 	ear      ear
 	keys     keys
 
-	waits      *Item // the waiting action under way; nil for none
+	waits      *Item  // the waiting action under way; nil for none
+	sending    uint64 // the keys that send-dtmf sends
 	handover   *handover
 	vars       map[string]any // to travel with the next turn
 	first      Answered       // what the launch is given
@@ -137,7 +139,9 @@ func (m *Machine) handle(ev Event) {
 	case PlayEnded:
 		m.playEnded(ev)
 	case Key:
-		m.key(ev.Digit)
+		m.pressed(ev)
+	case KeyUp:
+		m.keyUp(ev)
 	case SpeechStarted:
 		m.speechStarted()
 	case SpeechConfirmed:
@@ -254,7 +258,8 @@ func (m *Machine) send(a dialog.Action, outcome bool) {
 	if m.deadlines.has(dlThinking) {
 		cover = min(cover, m.deadlines.at[dlThinking]) // the caller has waited for the recogniser already
 	}
-	m.stopPlaying()
+	m.stopPrompt()
+	m.music.pass()
 	m.queue.reset()
 	m.keys.entry = m.keys.entry[:0]
 	m.ear.reset()
@@ -306,7 +311,7 @@ func (m *Machine) take(it Item) {
 		m.queue.add(it)
 		m.turn.lastAction = m.queue.len() - 1
 	case Speech, Sound:
-		m.turn.spoke = true
+		m.turn.spoke = m.turn.spoke || !it.Loop
 		m.queue.add(it)
 		m.emit(Prepare{Item: it})
 	case Relaunch, Notify:
@@ -341,8 +346,10 @@ func (m *Machine) turnDone(ev TurnDone) {
 	} else if t.listening && len(m.lastPrompt) == 0 {
 		// Nothing was ever said: silence would be all that the caller hears.
 		m.lastPrompt = []Item{{Kind: Speech, Prompt: PromptApology}}
-		m.queue.add(m.lastPrompt[0])
-		t.spoke = true
+		if t.lastAction < 0 || m.queue.items[t.lastAction].Name != TraceHandoff { // which is spoken to in any case
+			m.queue.add(m.lastPrompt[0])
+			t.spoke = true
+		}
 	}
 	if t.listening {
 		m.question = *t
@@ -358,11 +365,11 @@ func (m *Machine) turnDone(ev TurnDone) {
 
 // say replaces the queue by items of the bridge itself.
 func (m *Machine) say(items ...Item) {
-	m.stopPlaying()
+	m.stopPrompt()
 	m.queue.reset()
 	m.turn.open = false
 	for _, it := range items {
-		if it.Kind == Speech || it.Kind == Sound {
+		if it.audible() && !it.Loop {
 			m.turn.spoke = true
 		}
 		m.queue.add(it)
@@ -386,8 +393,12 @@ func (m *Machine) finish(why string, words ...Prompt) {
 		m.hangup(why)
 		return
 	}
+	if m.waits != nil && m.waits.Name == actionSendDTMF {
+		m.emit(StopDigits{}) // they would keep the last words back
+	}
 	m.deadlines = deadlines{}
 	m.closeUtterance()
+	m.music.old = true
 	m.turn.listening, m.turn.lastAction, m.waits = false, -1, nil
 	m.ear.reset()
 	var last []Item

@@ -141,6 +141,10 @@ const (
 	actionHangup       = "hangup"
 )
 
+// TraceHandoff is the trace by which an agent asks for a human in the terms of a
+// chat. As an Action it chooses no path.
+const TraceHandoff = "live-agent-handoff"
+
 // maxKeywords bounds what an agent may tell the recogniser to listen for.
 const maxKeywords = 200
 

@@ -14,6 +14,7 @@ import (
 type model struct {
 	running, reading, listening, handing, held, hung, gone bool
 	cues                                                   map[uint64]bool // played or superseded
+	sending                                                uint64
 }
 
 // ours are actions on behalf of nobody's words or keys.
@@ -42,6 +43,8 @@ func (m *model) check(t *rapid.T, d *drive, effects []machine.Effect) {
 			m.handing = false
 		case machine.Hangup:
 			m.hung = true
+		case machine.SendDigits:
+			m.sending = e.Seq
 		case machine.Play:
 			m.played(t, e.Cue)
 		case machine.Queue:
@@ -68,7 +71,7 @@ func items(t *rapid.T) ([]machine.Item, bool) {
 	listening := true
 	for range rapid.IntRange(0, 5).Draw(t, "items") {
 		listening = true
-		switch rapid.IntRange(0, 8).Draw(t, "item") {
+		switch rapid.IntRange(0, 12).Draw(t, "item") {
 		case 0, 1, 2:
 			out = append(out, say("Words."))
 		case 3:
@@ -84,6 +87,14 @@ func items(t *rapid.T) ([]machine.Item, bool) {
 		case 7:
 			out = append(out, machine.Item{Kind: machine.Action, Name: "collect", Paths: []string{"entered", "timeout"}, Default: -1})
 			listening = false
+		case 9:
+			out = append(out, loop(rapid.SampledFrom([]string{tune, tune + "2"}).Draw(t, "tune")))
+		case 10:
+			out = append(out, play(tune))
+		case 11:
+			out = append(out, handoff)
+		case 12:
+			out = append(out, sendDTMF("1"))
 		case 8:
 			out = append(out, machine.Item{Kind: machine.Action, Name: "interruption", Body: map[string]any{"allowInterrupts": rapid.Bool().Draw(t, "allow")}, Default: -1})
 		}
@@ -109,7 +120,7 @@ func TestNothingIsSentOutOfTurn(t *testing.T) {
 		}
 		step(machine.Answered{})
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
-			switch rapid.IntRange(0, 16).Draw(rt, "event") {
+			switch rapid.IntRange(0, 18).Draw(rt, "event") {
 			case 0, 1, 2:
 				if !mo.running || mo.reading {
 					continue
@@ -138,13 +149,21 @@ func TestNothingIsSentOutOfTurn(t *testing.T) {
 				if len(d.cues) > 0 {
 					c := d.cues[0]
 					step(machine.PlayStarted{Cue: c.seq})
-					if len(d.cues) > 0 && d.cues[0].seq == c.seq && !c.it.Loop {
+					if bad := rapid.IntRange(0, 9).Draw(rt, "broken") == 0; len(d.cues) > 0 && d.cues[0].seq == c.seq && (!c.it.Loop || bad) {
 						d.cues = d.cues[1:]
+						if c.it.Loop {
+							step(machine.PlayEnded{Cue: c.seq, Bad: true})
+							continue
+						}
 						step(machine.PlayEnded{Cue: c.seq, Heard: time.Second, Bad: rapid.IntRange(0, 9).Draw(rt, "bad") == 0})
 					}
 				}
 			case 8:
-				step(machine.Key{Digit: rapid.SampledFrom([]byte("129#*")).Draw(rt, "key")})
+				step(machine.Key{Digit: rapid.SampledFrom([]byte("129#*")).Draw(rt, "key"), Down: rapid.Bool().Draw(rt, "down")})
+			case 17:
+				step(machine.KeyUp{Digit: rapid.SampledFrom([]byte("129#*")).Draw(rt, "key up")})
+			case 18:
+				step(machine.DigitsSent{Seq: mo.sending})
 			case 9:
 				step(machine.SpeechStarted{})
 			case 10:

@@ -50,6 +50,12 @@ func (q *queue) speechLeft() bool {
 	return len(q.out) > 0
 }
 
+// dropSpeech gives up what the caller would hear next.
+func (m *Machine) dropSpeech() {
+	m.queue.dropSpeech()
+	m.music.interrupted()
+}
+
 // dropSpeech removes what is audible and was not heard yet.
 func (q *queue) dropSpeech() {
 	kept := q.items[:q.pos:q.pos]
@@ -68,6 +74,7 @@ func (q *queue) playing() bool { return len(q.out) > 0 }
 // advance performs what can be performed now.
 func (m *Machine) advance() {
 	q := &m.queue
+	defer m.background()
 	for !m.held && !m.closing && !q.suspect && m.handover == nil && m.waits == nil && !m.ended {
 		if q.pos == len(q.items) {
 			if !q.playing() {
@@ -76,6 +83,11 @@ func (m *Machine) advance() {
 			return
 		}
 		it := q.items[q.pos]
+		if it.Loop && it.audible() {
+			q.pos++
+			m.setMusic(it)
+			continue
+		}
 		if it.audible() {
 			if len(q.out) == 2 || m.turn.running && len(m.keys.kept) > 0 && m.keys.conf.Typeahead == Barge {
 				return
@@ -101,6 +113,7 @@ func (m *Machine) play(it Item) {
 		return
 	}
 	q.filler = 0
+	m.music.cover()
 	m.deadlines.clear(dlThinking)
 	m.arm(dlStall, stallLimit)
 	m.arm(dlThinking, m.policy.ThinkingAfter)
@@ -121,6 +134,11 @@ func (m *Machine) drained() {
 
 func (m *Machine) playStarted(ev PlayStarted) {
 	q := &m.queue
+	if ev.Cue == m.music.cue {
+		m.music.started = true
+		m.deadlines.clear(dlThinking)
+		return
+	}
 	for i := range q.out {
 		if q.out[i].seq != ev.Cue {
 			continue
@@ -144,6 +162,11 @@ func (m *Machine) playEnded(ev PlayEnded) {
 		if m.deadlines.has(dlThinking) {
 			m.arm(dlThinking, fillerPause)
 		}
+		m.background()
+		return
+	}
+	if ev.Cue == m.music.cue && m.music.item != nil {
+		m.musicEnded(ev)
 		return
 	}
 	if len(q.out) == 0 || q.out[0].seq != ev.Cue {
@@ -170,11 +193,7 @@ func (m *Machine) badPrompt(it Item) {
 	if it.Prompt != "" || q.playing() || q.pos < len(q.items) && q.items[q.pos].audible() || it.Kind == Sound && m.turn.heard {
 		return
 	}
-	apology := Item{Kind: Speech, Prompt: PromptApology}
-	q.items = append(q.items[:q.pos:q.pos], append([]Item{apology}, q.items[q.pos:]...)...)
-	if m.turn.lastAction >= q.pos {
-		m.turn.lastAction++
-	}
+	m.insert(Item{Kind: Speech, Prompt: PromptApology})
 }
 
 // promptStalled gives up a prompt whose first sample does not come.
@@ -194,7 +213,11 @@ func (m *Machine) promptStalled() {
 // prompt, is late.
 func (m *Machine) think() {
 	q := &m.queue
-	if q.playing() && q.out[0].started {
+	if q.playing() && q.out[0].started || m.music.started {
+		return
+	}
+	if m.music.item != nil && m.music.cue == 0 && !q.playing() {
+		m.startMusic()
 		return
 	}
 	m.count(CountFiller)
@@ -204,15 +227,20 @@ func (m *Machine) think() {
 		q.out[i].seq = m.next()
 		m.emit(Queue{Cue: q.out[i].seq, Item: q.items[q.out[i].item]})
 	}
+	if m.music.cue != 0 {
+		m.music.cue = m.next()
+		m.emit(Queue{Cue: m.music.cue, Item: *m.music.item})
+	}
 	m.arm(dlThinking, thinkAgain)
 }
 
 // stopPlaying silences the line and forgets what was on it.
 func (m *Machine) stopPlaying() {
-	if m.queue.playing() || m.queue.filler != 0 {
+	if m.queue.playing() || m.queue.filler != 0 || m.music.cue != 0 {
 		m.emit(StopPlay{})
 	}
 	m.queue.out, m.queue.filler = nil, 0
+	m.music.cue, m.music.started = 0, false
 	m.deadlines.clear(dlStall, dlThinking, dlProtect)
 }
 

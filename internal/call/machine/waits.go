@@ -45,7 +45,6 @@ func (m *Machine) Waits() Waits {
 // Same reports whether two states are alike for somebody who looks on.
 func (w Waits) Same(o Waits) bool {
 	alike := slices.EqualFunc(w.Buttons, o.Buttons, func(a, b dialog.Button) bool { return a.Name == b.Name })
-	w.Buttons, o.Buttons = nil, nil
 	return alike && w.Listening == o.Listening && w.Open == o.Open && w.NoReply == o.NoReply && w.MaxKeys == o.MaxKeys &&
 		w.Delimiters == o.Delimiters && w.Held == o.Held && w.Transferring == o.Transferring && w.Action == o.Action && w.Over == o.Over
 }

@@ -54,6 +54,8 @@ func (t *Teller) noted(n machine.Note) {
 		t.say(KindAction, Action{T: t.at, Name: n.Text})
 	case machine.NoteUnhandled:
 		t.note("info", "nobody answers the custom action "+n.Text+": its default path is taken")
+	case machine.NoteNoHuman:
+		t.note("warn", "the agent asks for a human, and has no fallback")
 	case machine.NotePromptBad:
 		t.note("warn", "something could not be played")
 	case machine.NoteCaller, machine.NoteHold, machine.NoteResume:

@@ -53,7 +53,9 @@ type Told struct {
 // Seconds are a time since the call began.
 type Seconds float64
 
-func seconds(d time.Duration) Seconds { return Seconds(d.Round(time.Millisecond).Seconds()) }
+func seconds(d time.Duration) Seconds {
+	return Seconds(float64(d.Round(time.Millisecond).Milliseconds()) / 1000)
+}
 
 // State is how the call stands: up, held, transferring or bridged; connecting
 // and ended are told by whoever knows the line.
