@@ -65,6 +65,7 @@ type Call struct {
 	settled    chan struct{} // closed and replaced when theirs, ours, or acks shrink
 	bye        *Cause        // is sent when the ACK arrives
 	reminder   *time.Timer   // repeats the provisional response
+	orphan     *time.Timer   // ends a call whose flow is gone
 	endReason  Reason
 	subs       []*subscription
 	guests     []netip.Addr
@@ -176,13 +177,6 @@ func (c *Call) EndReason() Reason {
 	return c.endReason
 }
 
-// over reports whether a live call uses that connection.
-func (c *Call) over(t Transport, peer netip.AddrPort) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.dialog.last.transport == t && c.dialog.last.addr == peer
-}
-
 // Hangup ends the call: it cancels or refuses what is not answered and sends
 // BYE otherwise, as soon as the protocol allows. It returns when that is
 // queued; the call's context ends at once with ErrLocalBye.
@@ -216,7 +210,7 @@ func (c *Call) bringDown(cause Cause, why error, wait bool) {
 		c.mu.Unlock()
 		return
 	}
-	established := c.phase == up
+	established := c.phase == up || c.direction == Inbound && c.invite.accepted()
 	unacknowledged := slices.ContainsFunc(c.acks, func(p *pendingAck) bool { return p.initial })
 	if established {
 		c.holds++ // Until the BYE is answered.
@@ -242,6 +236,9 @@ func (c *Call) end(why error, reason Reason) {
 	c.endReason = reason
 	if c.reminder != nil {
 		c.reminder.Stop()
+	}
+	if c.orphan != nil {
+		c.orphan.Stop()
 	}
 	if c.bye == nil {
 		for _, p := range c.acks {
@@ -366,13 +363,14 @@ func (c *Call) gone() error {
 }
 
 // lost ends the call because the far end does not know it any more or is
-// silent (RFC 3261 12.2.1.2), and returns whether it did.
+// silent (RFC 3261 12.2.1.2), and returns whether it did. Where its connection
+// is gone, it has time to come back.
 func (c *Call) lost(r *response, err error) bool {
 	switch {
 	case r != nil && r.code == 481:
 		c.end(ErrDialogGone, Reason{})
 		return true
-	case r != nil && r.code == 408, errors.Is(err, ErrNoResponse) && !errors.Is(err, ErrTransport):
+	case r != nil && r.code == 408, errors.Is(err, ErrNoResponse) && !errors.Is(err, ErrTransport) && !errors.Is(err, errCut):
 		c.bringDown(Cause{Reason: Reason{Protocol: "SIP", Cause: 408, Text: "no response"}}, ErrDialogGone, false)
 		return true
 	}

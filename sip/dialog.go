@@ -147,7 +147,7 @@ func (d *dialog) contact(t Transport) string {
 	}
 	u += hostPort(d.self)
 	if t != UDP {
-		u += ";transport=" + string(t)
+		u += ";transport=" + t.param()
 	}
 	return "<" + u + ">"
 }
@@ -168,16 +168,19 @@ func newSeq() uint32 {
 
 // nextHop finds where a request of the dialog goes. An address that is not the
 // trunk's, such as a private one from behind a translator, or a name that
-// nobody knows, gives way to where the far end was last heard.
+// nobody knows, gives way to where the far end was last heard. What came over a
+// WebSocket goes back over it: nothing else leads to a browser (RFC 7118 5.1).
 func (s *Server) nextHop(ctx context.Context, d *dialog) route {
+	if d.last.transport.webSocket() {
+		return d.last
+	}
 	u := d.hop()
 	t := d.last.transport
 	if p, ok := uriParam(u, "transport"); ok {
 		t = Transport(strings.ToLower(p))
 	}
 	if ip, ok := hostOf(u); ok && t == d.last.transport && t.reliable() && ip == d.last.addr.Addr() {
-		if conn, err := s.transports.GetConnection(string(t), d.last.addr.String()); err == nil {
-			_, _ = conn.TryClose()
+		if s.flows.to(d.last) != nil {
 			return d.last
 		}
 	}

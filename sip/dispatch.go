@@ -29,9 +29,9 @@ func (s *Server) capabilities(local bool) []Header {
 // supported are the option tags that this user agent understands.
 const supported = "norefersub"
 
-// onMessage takes what sipgo parsed, from the reader of the socket or
-// connection it came by, so that the order of arrival holds. It does not block.
-func (s *Server) onMessage(msg gosip.Message) {
+// onMessage takes what sipgo parsed, from the reader of the socket or of the
+// flow it came by, so that the order of arrival holds. It does not block.
+func (s *Server) onMessage(msg gosip.Message, f *flow) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.metrics.dropped("panic")
@@ -40,7 +40,7 @@ func (s *Server) onMessage(msg gosip.Message) {
 	}()
 	switch m := msg.(type) {
 	case *gosip.Request:
-		s.onRequest(m)
+		s.onRequest(m, f)
 	case *gosip.Response:
 		s.onResponse(m)
 	}
@@ -61,8 +61,8 @@ func (s *Server) onResponse(m *gosip.Response) {
 	t.receive(r)
 }
 
-func (s *Server) onRequest(m *gosip.Request) {
-	r, err := newRequest(m)
+func (s *Server) onRequest(m *gosip.Request, f *flow) {
+	r, err := newRequest(m, f)
 	if err != nil {
 		s.metrics.dropped("malformed")
 		s.log.Debug("malformed request", zap.Stringer("source", r.source), zap.Error(err))
@@ -130,14 +130,9 @@ func (s *Server) onCancel(r *request) {
 		return
 	}
 	s.metrics.requested(r.method, "taken")
-	ct, err := s.begin(r, tx.tag)
-	if err != nil {
-		s.log.Debug("CANCEL not answered", zap.Error(err))
-		return
-	}
-	if _, err := ct.respond(200, ""); err != nil {
-		s.log.Debug("CANCEL not answered", zap.Error(err))
-	}
+	// Without state: sipgo would keep a transaction of a CANCEL for ever, and a
+	// repetition is answered alike.
+	s.replyAs(r, tx.tag, 200)
 	tx.mu.Lock()
 	cancel := tx.cancel
 	tx.mu.Unlock()
@@ -170,7 +165,7 @@ func knownMethod(m string) bool {
 // outOfDialog serves requests that belong to no call yet. All but an accepted
 // INVITE are answered without state, which costs a flood nothing to remember.
 func (s *Server) outOfDialog(r *request) {
-	local := r.trunk.Local
+	local := r.trunk.Local || r.transport.webSocket() // Carriers do not come by WebSocket; phones register.
 	if !knownMethod(r.method) && (r.method != string(gosip.REGISTER) || !local) {
 		h := s.capabilities(local)[0]
 		s.refuse(r, 405, h)

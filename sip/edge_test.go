@@ -384,9 +384,9 @@ func FuzzDatagram(f *testing.F) {
 		require.NoError(f, <-done)
 	})
 	require.NoError(f, s.Ready(f.Context(), 1))
-	from := route{UDP, netip.MustParseAddrPort("10.0.0.2:5070"), netip.MustParseAddrPort("10.0.0.1:5060")}
+	from := route{transport: UDP, addr: netip.MustParseAddrPort("10.0.0.2:5070"), socket: netip.MustParseAddrPort("10.0.0.1:5060")}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		out := s.vet(data, nil, from, func(res *gosip.Response) error { return checkMessage(res) })
+		out, _ := s.vet(data, nil, from, func(res *gosip.Response) error { return checkMessage(res) })
 		if out == nil {
 			return
 		}
@@ -395,7 +395,7 @@ func FuzzDatagram(f *testing.F) {
 		m.SetTransport("UDP")
 		switch m := m.(type) {
 		case *gosip.Request:
-			s.onRequest(m) // Unlike onMessage, it does not recover.
+			s.onRequest(m, nil) // Unlike onMessage, it does not recover.
 		case *gosip.Response:
 			s.onResponse(m)
 		}

@@ -293,7 +293,8 @@ type pendingAck struct {
 }
 
 // answer sends the 200 of an INVITE and repeats it, from T1 doubling up to T2,
-// until the ACK (RFC 3261 13.3.1.4).
+// until the ACK (RFC 3261 13.3.1.4). To a browser it is not repeated: it came
+// there or the connection is gone.
 func (c *Call) answer(p *pendingAck, n Negotiator, body []byte) error {
 	c.mu.Lock()
 	if c.phase == over {
@@ -302,7 +303,13 @@ func (c *Call) answer(p *pendingAck, n Negotiator, body []byte) error {
 	}
 	contact := c.dialog.contact(c.dialog.last.transport)
 	p.wait, p.since = c.server.t1, time.Now()
+	if p.tx.req.direct() {
+		p.wait = 64 * c.server.t1
+	}
 	c.acks = append(c.acks, p) // Before the 200 is out: the ACK may be quick.
+	if p.initial {
+		c.negotiator = n
+	}
 	c.mu.Unlock()
 	res, err := p.tx.respondBody(200, "", sdpType, body, Header{"Contact", contact}, Header{"Allow", allowed}, Header{"Supported", supported})
 	c.mu.Lock()
@@ -315,7 +322,6 @@ func (c *Call) answer(p *pendingAck, n Negotiator, body []byte) error {
 		return err
 	}
 	if p.initial {
-		c.negotiator = n
 		if c.reminder != nil {
 			c.reminder.Stop()
 		}
@@ -323,7 +329,7 @@ func (c *Call) answer(p *pendingAck, n Negotiator, body []byte) error {
 			c.phase = up
 		}
 	}
-	if c.phase != over && slices.Contains(c.acks, p) {
+	if (c.phase != over || c.bye != nil) && slices.Contains(c.acks, p) {
 		p.response = res
 		p.timer = c.server.after(p.wait, p.repeat)
 	}
@@ -383,6 +389,9 @@ func (c *Call) onAck(r *request) {
 	c.forget(p)
 	bye := c.bye
 	c.bye = nil
+	if c.phase == ringing {
+		c.phase = up // The goroutine that answered is not that far yet.
+	}
 	c.dialog.last = r.path()
 	c.mu.Unlock()
 	switch {

@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -284,4 +285,38 @@ func TestPanicEndsOneCall(t *testing.T) {
 		require.Contains(t, bye.header("Reason"), "SIP;cause=500")
 		require.NoError(t, good.Context().Err())
 	})
+}
+
+// TestHangupWhileTheAnswerLeaves hangs up between the 200 and the bookkeeping
+// behind it: the caller must hear of it all the same.
+func TestHangupWhileTheAnswerLeaves(t *testing.T) {
+	for _, acknowledged := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, nil)
+			p := r.peer("10.0.0.2:5070")
+			l := p.leg()
+			p.send(l.req("INVITE", anySDP))
+			c := <-r.calls
+			r.net.drop = func(_, _ netip.AddrPort, data string) bool {
+				if strings.HasPrefix(data, "SIP/2.0 200") {
+					c.Hangup(Cause{})
+				}
+				return false
+			}
+			_ = c.Accept(context.Background(), newMedia())
+			ok := p.expect("200")
+			l.remote = ok.toTag()
+			if acknowledged {
+				p.send(l.req("ACK", ""))
+			}
+			bye := p.recv()
+			for ; bye.method() != "BYE"; bye = p.recv() {
+				require.False(t, acknowledged)
+				require.Equal(t, 200, bye.code())
+			}
+			p.send(answer(bye, 200, "OK", "", ""))
+			time.Sleep(time.Minute)
+			r.clean()
+		})
+	}
 }

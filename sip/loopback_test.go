@@ -238,7 +238,7 @@ func TestReaderThatDoesNotRead(t *testing.T) {
 
 func TestServeRefusesOtherTransports(t *testing.T) {
 	s := startLive(t, "127.0.0.1")
-	for _, tr := range []Transport{TLS, WS, WSS, UDP} {
+	for _, tr := range []Transport{TLS, UDP} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		require.ErrorIs(t, s.server.Serve(context.Background(), l, tr), ErrTransport)

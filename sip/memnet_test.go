@@ -3,8 +3,10 @@ package sip
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -422,12 +424,18 @@ func (r *rig) clean() {
 	require.Zero(r.t, s.dialogs.len())
 	require.Zero(r.t, s.live.Load())
 	s.servers.mu.Lock()
-	require.Empty(r.t, s.servers.txs)
-	require.Empty(r.t, s.servers.merged)
+	var left []string
+	for _, tx := range s.servers.txs {
+		left = append(left, tx.req.method)
+	}
+	merged := len(s.servers.merged)
 	s.servers.mu.Unlock()
+	require.Empty(r.t, left)
+	require.Zero(r.t, merged)
 	s.clients.mu.Lock()
-	require.Empty(r.t, s.clients.txs)
+	left = slices.Collect(maps.Keys(s.clients.txs))
 	s.clients.mu.Unlock()
+	require.Empty(r.t, left)
 	s.admission.mu.Lock()
 	require.Empty(r.t, s.admission.guests)
 	s.admission.mu.Unlock()

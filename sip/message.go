@@ -76,16 +76,19 @@ type request struct {
 	source        netip.AddrPort
 	socket        netip.AddrPort // of ours, that a datagram came by
 	transport     Transport
+	flow          *flow  // that it came by; nil: a datagram
 	trunk         *Trunk // nil: from an address that only a running call admits
 	body          []byte
 	viaValues     []string
 	fromRaw, toOf string
 }
 
-// newRequest reads a request that passed scan.
-func newRequest(m *gosip.Request) (*request, error) {
+// newRequest reads a request that passed scan. f is the flow that it came by,
+// nil for a datagram.
+func newRequest(m *gosip.Request, f *flow) (*request, error) {
 	r := &request{
-		msg: m, method: string(m.Method), body: m.Body(), maxForwards: -1, transport: Transport(gosip.NetworkToLower(m.Transport())),
+		msg: m, method: string(m.Method), body: m.Body(), maxForwards: -1, flow: f,
+		transport: Transport(gosip.NetworkToLower(m.Transport())),
 	}
 	r.headers, r.source, r.socket = received(m.Headers(), m.Source())
 	if f := strings.Fields(headerValue(r.headers, "CSeq")); len(f) == 2 && strings.EqualFold(f[1], r.method) {
@@ -363,7 +366,11 @@ func (r *response) status() *StatusError {
 }
 
 // path is the way that the request came.
-func (r *request) path() route { return route{r.transport, r.source, r.socket} }
+func (r *request) path() route { return route{r.transport, r.source, r.socket, r.flow} }
+
+// direct reports whether the far end's user agent is at the other end of the
+// request's WebSocket, so that nothing between it and us can lose an answer.
+func (r *request) direct() bool { return r.transport.webSocket() && len(r.viaValues) == 1 }
 
 // received returns the headers of a message and where it came from: source, if
 // the message came by a connection.

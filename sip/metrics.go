@@ -14,6 +14,7 @@ type metrics struct {
 	drops       *prometheus.CounterVec
 	repeats     prometheus.Counter
 	calls       *prometheus.GaugeVec
+	connections *prometheus.GaugeVec
 	dialogs     prometheus.Gauge
 	transaction prometheus.Gauge
 }
@@ -39,6 +40,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.calls = register(r, &errs, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ivrbridge_sip_calls", Help: "Calls that are not over, by direction.",
 	}, []string{"direction"}))
+	m.connections = register(r, &errs, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ivrbridge_sip_connections", Help: "Open connections that SIP messages come by, by transport.",
+	}, []string{"transport"}))
 	m.dialogs = register(r, &errs, prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ivrbridge_sip_dialogs", Help: "Dialogs known, with those whose BYE is still being answered.",
 	}))

@@ -45,7 +45,7 @@ func (p *packetSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 			p.server.metrics.dropped("size")
 			continue
 		}
-		out := p.server.vet(p.buf[:n], b[:0], route{UDP, source, p.local}, func(res *gosip.Response) error {
+		out, _ := p.server.vet(p.buf[:n], b[:0], route{transport: UDP, addr: source, socket: p.local}, func(res *gosip.Response) error {
 			_, err := p.WriteTo([]byte(res.String()), net.UDPAddrFromAddrPort(addrPort(res.Destination())))
 			return err
 		})
@@ -74,36 +74,43 @@ func udpSource(a net.Addr) netip.AddrPort {
 	return addrPort(a.String())
 }
 
-// vet scans one message and returns it in the canonical form, appended to b;
-// nil if there is nothing to pass on. A malformed request is answered through
-// reply, without state.
-func (s *Server) vet(data, b []byte, from route, reply func(*gosip.Response) error) (out []byte) {
+// vet scans one message and returns it in the canonical form, appended to b,
+// and parsed; nil if there is nothing to pass on. A malformed request is
+// answered through reply, without state.
+func (s *Server) vet(data, b []byte, from route, reply func(*gosip.Response) error) (out []byte, msg gosip.Message) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.metrics.dropped("panic")
 			s.log.Error("message reader panicked", zap.Any("panic", p), zap.Stack("stack"))
-			out = nil
+			out, msg = nil, nil
 		}
 	}()
-	m, err := scan(data, from.transport.reliable())
+	m, err := scan(data, from.transport.stream())
 	if err == nil {
 		if from.socket.IsValid() {
 			m.headers = append(m.headers, Header{sourceHeader, from.addr.String() + " " + from.socket.String()})
 		}
 		b = m.bytes(b)
-		if _, err = s.parser.ParseSIP(b); err == nil {
-			return b
+		if msg, err = s.parser.ParseSIP(b); err == nil {
+			return b, msg
 		}
 		err = malformed("%v", err)
 	}
 	if errors.Is(err, errKeepAlive) {
-		return nil
+		return nil, nil
 	}
 	s.metrics.dropped("malformed")
 	s.log.Debug("malformed message", zap.Stringer("source", from), zap.Error(err), zap.Int("bytes", len(data)))
-	bad, ok := errors.AsType[*scanError](err)
-	if !ok || m == nil || m.method == "" || m.method == string(gosip.ACK) || bad.code == 0 {
-		return nil
+	if bad, ok := errors.AsType[*scanError](err); ok {
+		s.turnAway(m, bad, from, reply)
+	}
+	return nil, nil
+}
+
+// turnAway answers a request that cannot be parsed, if it is one at all.
+func (s *Server) turnAway(m *raw, bad *scanError, from route, reply func(*gosip.Response) error) {
+	if m == nil || m.method == "" || m.method == string(gosip.ACK) || bad.code == 0 {
+		return
 	}
 	if res := refusal(m, bad, from); res != nil {
 		s.metrics.responded(m.method, bad.code)
@@ -111,7 +118,6 @@ func (s *Server) vet(data, b []byte, from route, reply func(*gosip.Response) err
 			s.log.Debug("malformed message not answered", zap.Stringer("source", from), zap.Error(err))
 		}
 	}
-	return nil
 }
 
 // refusal builds the answer to a request that cannot be parsed, from those

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ type route struct {
 	transport Transport
 	addr      netip.AddrPort
 	socket    netip.AddrPort // of ours that datagrams leave by; zero: any that fits
+	flow      *flow          // that a message came by; nil: none, or any to addr
 }
 
 func (r route) String() string { return string(r.transport) + "/" + r.addr.String() }
@@ -104,14 +106,19 @@ func checkMessage(m gosip.Message) error {
 
 // replyWire finds the way back to where a request came from.
 func (s *Server) replyWire(r *request) (*wire, error) {
-	key := r.source.String()
-	if r.transport == UDP {
-		s.mu.Lock()
-		if p := s.socketFor(r.path()); p != nil {
-			key = p.LocalAddr().String()
+	if r.transport.reliable() {
+		f := s.flows.to(r.path())
+		if f == nil {
+			return nil, fmt.Errorf("way back to %s: %w", r.source, errCut)
 		}
-		s.mu.Unlock()
+		return &wire{Connection: f, server: s}, nil
 	}
+	key := r.source.String()
+	s.mu.Lock()
+	if p := s.socketFor(r.path()); p != nil {
+		key = p.LocalAddr().String()
+	}
+	s.mu.Unlock()
 	conn, err := s.transports.GetConnection(string(r.transport), key)
 	if err != nil {
 		return nil, fmt.Errorf("way back to %s: %w", r.source, err)
@@ -121,13 +128,18 @@ func (s *Server) replyWire(r *request) (*wire, error) {
 
 // reply answers without state (RFC 3261 8.2.7).
 func (s *Server) reply(r *request, code int, extra ...Header) {
+	s.replyAs(r, r.statelessTag(), code, extra...)
+}
+
+// replyAs is reply with a tag for To.
+func (s *Server) replyAs(r *request, tag string, code int, extra ...Header) {
 	w, err := s.replyWire(r)
 	if err != nil {
 		s.log.Debug("request not answered", zap.Error(err))
 		return
 	}
 	defer func() { _, _ = w.TryClose() }()
-	if err := w.WriteMsg(r.respond(code, "", r.statelessTag(), append(extra, s.serverHeader())...)); err != nil {
+	if err := w.WriteMsg(r.respond(code, "", tag, append(extra, s.serverHeader())...)); err != nil {
 		s.log.Debug("request not answered", zap.Error(err))
 	}
 }
@@ -147,14 +159,16 @@ func (s *Server) requestWire(ctx context.Context, to route) (*wire, error) {
 			return nil, fmt.Errorf("no UDP listener for %s: %w", to.addr, ErrTransport)
 		}
 		conn, err = s.transports.GetConnection("udp", sock.LocalAddr().String())
-	case TCP:
-		if conn, err = s.transports.GetConnection("tcp", to.addr.String()); err != nil {
-			var c net.Conn
-			c, err = (&net.Dialer{Timeout: writeTime}).DialContext(ctx, "tcp", to.addr.String())
-			if err == nil {
-				conn, err = s.dial(c)
-			}
+	case TCP, WS, WSS:
+		f := s.flows.to(to)
+		switch {
+		case f != nil:
+		case to.transport != TCP:
+			err = errCut // Browsers cannot be called (RFC 7118 5.1).
+		default:
+			f, err = s.dial(ctx, to)
 		}
+		conn = f
 	default:
 		return nil, fmt.Errorf("%s: %w", to.transport, ErrTransport)
 	}
@@ -187,8 +201,10 @@ func (s *Server) self(t *Trunk, to route) netip.AddrPort {
 		if p := s.socketFor(to); p != nil {
 			local = p.local
 		}
-	} else if len(s.listeners) > 0 {
-		local = addrPort(s.listeners[0].Addr().String())
+	} else if to.flow != nil && !to.flow.dialled {
+		local = to.flow.local
+	} else if i := slices.IndexFunc(s.listeners, func(l listener) bool { return l.transport == to.transport }); i >= 0 {
+		local = addrPort(s.listeners[i].Addr().String())
 	}
 	s.mu.Unlock()
 	port := local.Port()
@@ -265,6 +281,9 @@ func (s *Server) resolve(ctx context.Context, u *gosip.Uri, t Transport) ([]rout
 			port = 5060
 		}
 		return []route{{transport: t, addr: netip.AddrPortFrom(ip.Unmap(), port)}}, nil
+	}
+	if name := strings.ToLower(strings.TrimSuffix(host, ".")); name == "invalid" || strings.HasSuffix(name, ".invalid") {
+		return nil, fmt.Errorf("%s is no name of a host: %w", host, ErrNoResponse) // RFC 6761 6.4: browsers call themselves so.
 	}
 	return s.lookup(ctx, host, port, t)
 }

@@ -42,6 +42,10 @@ type Config struct {
 	Metrics prometheus.Registerer
 	// Resolver looks up host names; nil: the system's.
 	Resolver Resolver
+	// Origins are the sites, such as https://shop.example.com, whose pages may
+	// open a WebSocket here, besides the host that the WebSocket itself is at.
+	// SetOrigins replaces them.
+	Origins []string
 }
 
 // A Resolver looks up names. *net.Resolver is one.
@@ -62,8 +66,8 @@ type Server struct {
 	transports *gosip.TransportLayer
 	slog       *slog.Logger
 	admission  admission
-	streams    streams
-	dialled    *dialListener
+	flows      flows
+	origins    atomic.Pointer[map[string]bool]
 	draining   atomic.Bool
 	live       atomic.Int64 // inbound calls that hold a place
 	wg         sync.WaitGroup
@@ -72,7 +76,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	packets   []*packetSocket
-	listeners []net.Listener
+	listeners []listener
 	sources   map[netip.Addr]netip.Addr
 	calls     map[*Call]struct{}
 	changed   chan struct{} // closed and replaced when a call leaves or a listener is up
@@ -82,6 +86,12 @@ type Server struct {
 	dialogs dialogTable
 	servers serverTable
 	clients clientTable
+}
+
+// A listener is one that Serve runs on.
+type listener struct {
+	net.Listener
+	transport Transport
 }
 
 // clock guards sipgo's timers, which belong to the process.
@@ -132,13 +142,16 @@ func NewServer(c Config) (*Server, error) {
 		return nil, fmt.Errorf("user agent name: %w", ErrInvalid)
 	}
 	s := &Server{
-		config: c, log: c.Log, resolver: c.Resolver, dialled: newDialListener(),
+		config: c, log: c.Log, resolver: c.Resolver,
 		sources: make(map[netip.Addr]netip.Addr), calls: make(map[*Call]struct{}), changed: make(chan struct{}),
 	}
 	if s.resolver == nil {
 		s.resolver = net.DefaultResolver
 	}
 	if err := s.admission.set(c.Trunks); err != nil {
+		return nil, err
+	}
+	if err := s.SetOrigins(c.Origins); err != nil {
 		return nil, err
 	}
 	var err error
@@ -157,8 +170,7 @@ func NewServer(c Config) (*Server, error) {
 		"content-length": gosip.DefaultHeadersParser()["content-length"],
 	}))
 	s.transports = gosip.NewTransportLayer(net.DefaultResolver, s.parser, nil, gosip.WithTransportLayerLogger(s.slog))
-	s.transports.OnMessage(s.onMessage)
-	s.wg.Go(func() { _ = s.transports.ServeTCP(s.dialled) })
+	s.transports.OnMessage(func(m gosip.Message) { s.onMessage(m, nil) })
 	return s, nil
 }
 
@@ -202,9 +214,18 @@ func (s *Server) ServePacket(ctx context.Context, conn net.PacketConn) error {
 }
 
 // Serve accepts connections from l until ctx ends or the server is shut down,
-// and closes l. TCP is the only transport it has; ErrTransport tells of others.
+// and closes l. The transport is TCP, WS, or WSS, for which l has TLS in it
+// already; ErrTransport tells of others. A WebSocket may be asked for at any
+// path of l (RFC 7118 4).
 func (s *Server) Serve(ctx context.Context, l net.Listener, t Transport) error {
-	if t != TCP {
+	g := &gate{Listener: l, server: s}
+	var run func() error
+	switch {
+	case t == TCP:
+		run = func() error { return s.serveStreams(g, t) }
+	case t.webSocket():
+		run = func() error { return s.serveUpgrades(g, t) }
+	default:
 		_ = l.Close()
 		return fmt.Errorf("serve %s: %w", t, ErrTransport)
 	}
@@ -214,11 +235,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, t Transport) error {
 		_ = l.Close()
 		return ErrServerDown
 	}
-	s.listeners = append(s.listeners, l)
+	s.listeners = append(s.listeners, listener{l, t})
 	s.mu.Unlock()
-	s.log.Info("sip listener up", zap.String("transport", "tcp"), zap.Stringer("addr", l.Addr()))
-	return s.serve(ctx, l, func() error { return s.transports.ServeTCP(&streamListener{Listener: l, server: s}) }, func() {
-		s.listeners = slices.DeleteFunc(s.listeners, func(x net.Listener) bool { return x == l })
+	s.log.Info("sip listener up", zap.String("transport", string(t)), zap.Stringer("addr", l.Addr()))
+	return s.serve(ctx, l, run, func() {
+		s.listeners = slices.DeleteFunc(s.listeners, func(x listener) bool { return x.Listener == l })
 	})
 }
 
@@ -344,8 +365,7 @@ func (s *Server) close() {
 	s.cancel(ErrServerDown)
 	s.clients.terminate()
 	s.servers.terminate()
-	_ = s.dialled.Close()
-	s.streams.closeAll()
+	s.flows.closeAll(ErrServerDown)
 	_ = s.transports.Close()
 	s.wg.Wait()
 	unlease()
@@ -409,18 +429,6 @@ func (s *Server) left(c *Call) {
 	s.metrics.calls.WithLabelValues(c.direction.String()).Dec()
 	close(s.changed)
 	s.changed = make(chan struct{})
-}
-
-// carries reports whether a live call talks to that address over TCP.
-func (s *Server) carries(peer netip.AddrPort) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.calls {
-		if c.over(TCP, peer) {
-			return true
-		}
-	}
-	return false
 }
 
 // notify wakes Shutdown when a dialog has gone.

@@ -62,8 +62,9 @@ var (
 	ErrBadAnswer = errors.New("sip: far end's answer is missing or unusable")
 	// ErrExpired says that the session timer ran out.
 	ErrExpired = errors.New("sip: session timer expired")
-	// ErrDialogGone says that the far end no longer knows the call, or does not
-	// answer requests in it (RFC 3261 12.2.1.2).
+	// ErrDialogGone says that the far end no longer knows the call, does not
+	// answer requests in it (RFC 3261 12.2.1.2), or has lost its WebSocket and
+	// did not come back by another one within 64*T1.
 	ErrDialogGone = errors.New("sip: far end lost the call")
 	// ErrRejected says that we refused the call.
 	ErrRejected = errors.New("sip: call refused by us")
@@ -117,7 +118,7 @@ func (e *StatusError) phrase() string {
 // A Transport names how SIP messages travel.
 type Transport string
 
-// The transports of RFC 3261 and RFC 7118. This server listens on UDP and TCP.
+// The transports of RFC 3261 and RFC 7118. This server listens on all but TLS.
 const (
 	UDP Transport = "udp"
 	TCP Transport = "tcp"
@@ -128,6 +129,22 @@ const (
 
 // reliable reports whether the transport keeps order and repeats lost bytes.
 func (t Transport) reliable() bool { return t != UDP }
+
+// webSocket reports whether messages come in frames of a WebSocket.
+func (t Transport) webSocket() bool { return t == WS || t == WSS }
+
+// stream reports whether only Content-Length tells where a message ends. A
+// WebSocket carries one in each of its own (RFC 7118 5).
+func (t Transport) stream() bool { return t.reliable() && !t.webSocket() }
+
+// param is the transport parameter of a URI. A secure WebSocket has no name of
+// its own there (RFC 7118 5.2.3).
+func (t Transport) param() string {
+	if t == WSS {
+		return string(WS)
+	}
+	return string(t)
+}
 
 // A Direction says who began a call.
 type Direction uint8

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,247 +12,172 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	gosip "github.com/emiago/sipgo/sip"
-	"go.uber.org/zap"
 )
 
-// Limits of connections.
-const (
-	maxConnsPerIP = 64
-	maxConns      = 4096
-	idleTime      = 2 * time.Minute // without a call that came over the connection
-	messageTime   = 32 * time.Second
-	writeTime     = 5 * time.Second
-)
-
-// A streamListener hands connections of admitted sources to sipgo.
-type streamListener struct {
+// A gate accepts connections of admitted sources for which there is a place.
+type gate struct {
 	net.Listener
 	server *Server
 	up     sync.Once
 }
 
 // Accept closes connections from elsewhere without a byte.
-func (l *streamListener) Accept() (net.Conn, error) {
-	l.up.Do(l.server.listening)
+func (g *gate) Accept() (net.Conn, error) {
+	g.up.Do(g.server.listening)
 	for {
-		conn, err := l.Listener.Accept()
+		conn, err := g.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
 		source := addrPort(conn.RemoteAddr().String())
-		if !l.server.admit(source.Addr()) {
-			l.server.metrics.dropped("source")
+		if !g.server.admit(source.Addr()) {
+			g.server.metrics.dropped("source")
 			_ = conn.Close()
 			continue
 		}
-		sc := newStreamConn(l.server, conn, source)
-		if !l.server.streams.add(sc) {
-			l.server.metrics.dropped("connections")
+		release := g.server.flows.place(source.Addr())
+		if release == nil {
+			g.server.metrics.dropped("connections")
 			_ = conn.Close()
 			continue
 		}
-		return sc, nil
+		return &placedConn{Conn: conn, source: source, release: release}, nil
 	}
 }
 
-// A dialListener hands connections that we opened to sipgo as if they had been
-// accepted, so that they are framed and pooled alike.
-type dialListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newDialListener() *dialListener {
-	return &dialListener{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (l *dialListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *dialListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *dialListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4zero, Port: 0} }
-
-// streams are the open connections.
-type streams struct {
-	mu    sync.Mutex
-	conns map[*streamConn]struct{}
-	perIP map[netip.Addr]int
-	wg    sync.WaitGroup
-}
-
-func (t *streams) add(c *streamConn) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.conns == nil {
-		t.conns, t.perIP = make(map[*streamConn]struct{}), make(map[netip.Addr]int)
-	}
-	if ip := c.remote.Addr(); len(t.conns) >= maxConns || t.perIP[ip] >= maxConnsPerIP {
-		return false
-	}
-	t.conns[c] = struct{}{}
-	t.perIP[c.remote.Addr()]++
-	t.wg.Add(1)
-	return true
-}
-
-func (t *streams) drop(c *streamConn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, ok := t.conns[c]; !ok {
-		return
-	}
-	delete(t.conns, c)
-	if t.perIP[c.remote.Addr()]--; t.perIP[c.remote.Addr()] == 0 {
-		delete(t.perIP, c.remote.Addr())
-	}
-	t.wg.Done()
-}
-
-func (t *streams) closeAll() {
-	t.mu.Lock()
-	all := make([]*streamConn, 0, len(t.conns))
-	for c := range t.conns {
-		all = append(all, c)
-	}
-	t.mu.Unlock()
-	for _, c := range all {
-		_ = c.Close()
-	}
-	t.wg.Wait()
-}
-
-// A streamConn frames messages, so that sipgo reads each one whole, whatever
-// the sender's segments look like.
-type streamConn struct {
+// A placedConn gives its place back when it is closed.
+type placedConn struct {
 	net.Conn
-	server *Server
-	remote netip.AddrPort
+	source  netip.AddrPort
+	release func()
+}
 
-	// Used by Read only, which sipgo calls from one goroutine.
+// Close implements net.Conn.
+func (c *placedConn) Close() error {
+	err := c.Conn.Close()
+	c.release()
+	return err
+}
+
+// serveStreams takes the connections of a listener.
+func (s *Server) serveStreams(g *gate, t Transport) error {
+	for {
+		conn, err := g.Accept()
+		if err != nil {
+			return err
+		}
+		f := s.newFlow(t, addrPort(conn.RemoteAddr().String()), addrPort(conn.LocalAddr().String()), func() {})
+		f.link = newStream(conn, f.busy)
+		if err := f.start(); err != nil {
+			return err
+		}
+	}
+}
+
+// dial opens a connection.
+func (s *Server) dial(ctx context.Context, to route) (*flow, error) {
+	release := s.flows.place(to.addr.Addr())
+	if release == nil {
+		return nil, fmt.Errorf("too many connections to %s: %w", to.addr.Addr(), ErrTransport)
+	}
+	conn, err := (&net.Dialer{Timeout: writeTime}).DialContext(ctx, "tcp", to.addr.String())
+	if err != nil {
+		release()
+		return nil, err
+	}
+	f := s.newFlow(to.transport, to.addr, addrPort(conn.LocalAddr().String()), release)
+	f.dialled = true
+	f.link = newStream(conn, f.busy)
+	if err := f.start(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// A stream frames messages by their Content-Length (RFC 3261 18.3), whatever
+// the sender's segments look like.
+type stream struct {
+	conn net.Conn
+	busy func() bool // a call uses the connection
+
+	// Used by next only.
 	in    []byte
-	out   []byte
 	chunk []byte
 	begun bool // a message has begun to arrive; its deadline stands
 }
 
-func newStreamConn(s *Server, conn net.Conn, remote netip.AddrPort) *streamConn {
-	return &streamConn{Conn: conn, server: s, remote: remote, chunk: make([]byte, 4096)}
+func newStream(conn net.Conn, busy func() bool) *stream {
+	return &stream{conn: conn, busy: busy, chunk: make([]byte, 4096)}
 }
 
-// Close closes the connection and forgets it.
-func (c *streamConn) Close() error {
-	err := c.Conn.Close()
-	c.server.streams.drop(c)
+// end implements link.
+func (c *stream) end(error) { _ = c.conn.Close() }
+
+// write implements link. It bounds the time that a reader who does not read can
+// cost.
+func (c *stream) write(b []byte) error {
+	if err := c.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return err
+	}
+	_, err := c.conn.Write(b)
 	return err
 }
 
-// Write bounds the time that a reader who does not read can cost.
-func (c *streamConn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
-		return 0, err
-	}
-	n, err := c.Conn.Write(b)
-	if err != nil {
-		_ = c.Close() // Half a message may be out: nothing can follow it.
-	}
-	return n, err
-}
-
-// Read returns messages in the canonical form, at most one a call.
-func (c *streamConn) Read(b []byte) (int, error) {
-	for len(c.out) == 0 {
-		if err := c.next(); err != nil {
-			return 0, err
+// next implements link.
+func (c *stream) next() ([]byte, error) {
+	for {
+		rest, ping := trimPings(c.in)
+		if ping {
+			if err := c.write([]byte("\r\n")); err != nil {
+				return nil, err
+			}
+		}
+		if halfPing := len(c.in) > 0 && len(rest) == 0 && !ping && len(c.in) < 4; !halfPing {
+			c.in = rest
+			size, err := frame(c.in)
+			if err != nil {
+				return c.in, err
+			}
+			if size > 0 {
+				message := c.in[:size:size]
+				c.in = append([]byte(nil), c.in[size:]...)
+				c.begun = false
+				return message, nil
+			}
+		}
+		if err := c.fill(); err != nil {
+			return nil, err
 		}
 	}
-	if len(c.out) > len(b) {
-		return 0, io.ErrShortBuffer
-	}
-	n := copy(b, c.out)
-	c.out = nil
-	return n, nil
-}
-
-// next takes one message from the buffer or reads more.
-func (c *streamConn) next() error {
-	rest, ping := trimPings(c.in)
-	if ping {
-		if _, err := c.Write([]byte("\r\n")); err != nil {
-			return err
-		}
-	}
-	if len(c.in) > 0 && len(rest) == 0 && !ping && len(c.in) < 4 {
-		return c.fill() // Half a ping.
-	}
-	c.in = rest
-	size, err := frame(c.in)
-	if err != nil {
-		c.refuse(err)
-		return io.EOF
-	}
-	if size == 0 {
-		return c.fill()
-	}
-	message := c.in[:size]
-	c.out = c.server.vet(message, nil, route{transport: TCP, addr: c.remote}, func(res *gosip.Response) error {
-		_, err := c.Write([]byte(res.String()))
-		return err
-	})
-	c.in = append(c.in[:0:0], c.in[size:]...)
-	c.begun = false
-	return nil
 }
 
 // fill reads from the connection. A silent connection may stay as long as it
 // carries a call; a message that has begun must end in time.
-func (c *streamConn) fill() error {
+func (c *stream) fill() error {
 	if len(c.in) == 0 || !c.begun {
 		wait := idleTime
 		if len(c.in) > 0 {
 			wait, c.begun = messageTime, true
 		}
-		if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		if err := c.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
 			return err
 		}
 	}
-	n, err := c.Conn.Read(c.chunk)
+	n, err := c.conn.Read(c.chunk)
 	c.in = append(c.in, c.chunk[:n]...)
 	if n > 0 {
 		return nil
 	}
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-		if !c.begun && c.server.carries(c.remote) {
+		if !c.begun && c.busy() {
 			return nil
 		}
-		return io.EOF
+		return err
 	}
 	if err == nil {
 		return io.ErrNoProgress
 	}
-	return io.EOF
-}
-
-// refuse answers, as far as possible, a message after which the stream cannot
-// be read on.
-func (c *streamConn) refuse(err error) {
-	c.server.log.Debug("stream closed", zap.Stringer("source", c.remote), zap.Error(err))
-	_ = c.server.vet(c.in, nil, route{transport: TCP, addr: c.remote}, func(res *gosip.Response) error {
-		_, err := c.Write([]byte(res.String()))
-		return err
-	})
+	return err
 }
 
 // frame returns the length of the message at the start of b, zero if it is not
@@ -263,7 +189,7 @@ func frame(b []byte) (int, error) {
 	head, body, found := cutHead(b)
 	if !found {
 		if len(b) > maxStream {
-			return 0, malformed("message is longer than %d bytes", maxStream)
+			return 0, errTooLong()
 		}
 		return 0, nil
 	}
@@ -284,45 +210,13 @@ func frame(b []byte) (int, error) {
 	case length < 0:
 		return 0, malformed("no Content-Length")
 	case total > maxStream:
-		return 0, malformed("message is longer than %d bytes", maxStream)
+		return 0, errTooLong()
 	case total > len(b):
 		return 0, nil
 	}
 	return total, nil
 }
 
-// dial opens a TCP connection and hands it to sipgo.
-func (s *Server) dial(conn net.Conn) (gosip.Connection, error) {
-	sc := newStreamConn(s, conn, addrPort(conn.RemoteAddr().String()))
-	if !s.streams.add(sc) {
-		_ = conn.Close()
-		return nil, fmt.Errorf("too many connections to %s: %w", sc.remote, ErrTransport)
-	}
-	accepted := make(chan struct{})
-	select {
-	case s.dialled.conns <- &notifyConn{streamConn: sc, pooled: accepted}:
-	case <-s.dialled.done:
-		_ = sc.Close()
-		return nil, ErrServerDown
-	}
-	select {
-	case <-accepted:
-	case <-s.dialled.done:
-		return nil, ErrServerDown
-	}
-	return s.transports.GetConnection("tcp", conn.RemoteAddr().String())
-}
-
-// A notifyConn tells when sipgo begins to read, which it does once the
-// connection is in its pool.
-type notifyConn struct {
-	*streamConn
-	once   sync.Once
-	pooled chan struct{}
-}
-
-// Read implements net.Conn.
-func (c *notifyConn) Read(b []byte) (int, error) {
-	c.once.Do(func() { close(c.pooled) })
-	return c.streamConn.Read(b)
+func errTooLong() *scanError {
+	return &scanError{code: 513, what: fmt.Sprintf("message is longer than %d bytes", maxStream)}
 }

@@ -85,6 +85,21 @@ func (t *serverTable) terminate() {
 	}
 }
 
+// cut ends the transactions of requests that came by a flow which is gone.
+func (t *serverTable) cut(f *flow) {
+	t.mu.Lock()
+	var gone []*serverTx
+	for _, tx := range t.txs {
+		if tx.req.flow == f {
+			gone = append(gone, tx)
+		}
+	}
+	t.mu.Unlock()
+	for _, tx := range gone {
+		tx.tx.Terminate()
+	}
+}
+
 // begin makes a server transaction of a request.
 func (s *Server) begin(r *request, tag string) (*serverTx, error) {
 	w, err := s.replyWire(r)
@@ -155,6 +170,13 @@ func (t *serverTx) done() bool {
 	return t.final != 0
 }
 
+// accepted reports whether the final response was a 2xx.
+func (t *serverTx) accepted() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.final >= 200 && t.final < 300
+}
+
 // A clientTx is a request of ours that is being answered.
 type clientTx struct {
 	key    string
@@ -170,6 +192,7 @@ type clientTx struct {
 
 	mu    sync.Mutex
 	final bool
+	cut   bool // its flow is gone
 }
 
 type clientTable struct {
@@ -210,6 +233,24 @@ func (t *clientTable) terminate() {
 	}
 	t.mu.Unlock()
 	for _, tx := range all {
+		tx.tx.Terminate()
+	}
+}
+
+// cut ends the transactions of requests that went by a flow which is gone.
+func (t *clientTable) cut(f *flow) {
+	t.mu.Lock()
+	var gone []*clientTx
+	for _, tx := range t.txs {
+		if tx.wire.Connection == f {
+			gone = append(gone, tx)
+		}
+	}
+	t.mu.Unlock()
+	for _, tx := range gone {
+		tx.mu.Lock()
+		tx.cut = true
+		tx.mu.Unlock()
 		tx.tx.Terminate()
 	}
 }
@@ -262,11 +303,14 @@ func (t *clientTx) drain() {
 			}
 		case <-t.tx.Done():
 			t.mu.Lock()
-			final := t.final
+			final, cut := t.final, t.cut
 			t.mu.Unlock()
 			if !final && t.gone != nil {
 				err := t.tx.Err()
-				if err == nil {
+				switch {
+				case cut:
+					err = errCut
+				case err == nil:
 					err = gosip.ErrTransactionTerminated
 				}
 				t.gone(fmt.Errorf("%s to %s: %w", t.method, t.to, errors.Join(err, ErrNoResponse)))
