@@ -58,8 +58,14 @@ check-image:  ; @$(STAGE) image  deploy/image/test.sh bin
 check-e2e:    ; @$(STAGE) e2e    $(MAKE) --no-print-directory e2e
 check-load:   ; @$(STAGE) load   $(MAKE) --no-print-directory load
 
+# What drives Chromium in the end-to-end tests. Without npm those tests say so.
+BROWSER := test/e2e/browser
+$(BROWSER)/node_modules/.package-lock.json: $(BROWSER)/package-lock.json
+	@if command -v npm >/dev/null; then cd $(BROWSER) && npm ci --no-audit --no-fund; \
+	else echo "skip: npm is not installed" >&2; test -z "$$CI"; fi
+
 .PHONY: e2e
-e2e: build ## run the end-to-end tests against the static program
+e2e: build $(BROWSER)/node_modules/.package-lock.json ## run the end-to-end tests against the static program
 	@$(E2E) -timeout 10m ./test/e2e/...
 
 .PHONY: load

@@ -35,6 +35,7 @@ type Agent struct {
 	HoldMax          time.Duration      `yaml:"hold_max" doc:"longest time that a caller may hold the call"`
 	Prompts          Prompts            `yaml:"prompts" doc:"own words or files instead of the built-in ones"`
 	Limits           Limits             `yaml:"limits" doc:"bounds of a call; 0 and empty: none"`
+	Web              Web                `yaml:"web" doc:"calls from web pages"`
 }
 
 // Voiceflow is the agent at the other side of the Dialog Manager API.
@@ -116,6 +117,12 @@ type Limits struct {
 	Turns     int           `yaml:"turns" doc:"most turns"`
 	Calls     int           `yaml:"calls" doc:"most calls of the agent at the same time"`
 	PerCaller Rate          `yaml:"per_caller" doc:"most calls of one number, such as 10/h"`
+}
+
+// Web says which pages may call the agent.
+type Web struct {
+	Origins   []string `yaml:"origins" doc:"sites whose pages may call with the button, such as https://shop.example.com"`
+	Languages []string `yaml:"languages" doc:"languages that callers of browsers may choose besides the agent's own, such as de-DE"`
 }
 
 // DefaultAgent returns an agent with every default and no name.

@@ -23,7 +23,8 @@ type Config struct {
 	Defaults Agent   `yaml:"defaults" doc:"anything of an agent, inherited by all of them"`
 	Agents   []Agent `yaml:"agents" doc:"the Voiceflow agents that answer"`
 	Routes   []Route `yaml:"routes" doc:"which agent answers which number; the first match wins; none at all: the only agent answers everything"`
-	HTTP     HTTP    `yaml:"http" doc:"health, metrics, API and console"`
+	HTTP     HTTP    `yaml:"http" doc:"health, metrics, API, console and the browser phone"`
+	RTC      RTC     `yaml:"rtc" doc:"calls from browsers"`
 	Store    Store   `yaml:"store" doc:"where call records are kept"`
 	Log      Log     `yaml:"log" doc:"the log on standard error"`
 
@@ -37,6 +38,7 @@ type SIP struct {
 	STUN       string     `yaml:"stun" doc:"host:port of the STUN server that external_ip: auto asks"`
 	MaxCalls   int        `yaml:"max_calls" doc:"calls at the same time; more are refused with 503"`
 	TLS        TLS        `yaml:"tls" doc:"certificate of the tls:// and wss:// sockets"`
+	Origins    []string   `yaml:"origins" doc:"sites whose pages may open SIP over WebSocket besides our own, such as https://shop.example.com"`
 }
 
 // TLS names the certificate of the listening sockets.
@@ -108,12 +110,6 @@ type Route struct {
 	Agent string `yaml:"agent" doc:"name of the agent"`
 }
 
-// HTTP is the listener of health, metrics, API and console.
-type HTTP struct {
-	Listen string        `yaml:"listen" doc:"host:port; empty: no HTTP"`
-	Token  secret.Secret `yaml:"token" doc:"bearer token of the API; required when listening elsewhere than on loopback"`
-}
-
 // Store is where call records are kept. The DSN is a secret because that of a
 // database server holds its password.
 type Store struct {
@@ -171,6 +167,7 @@ func Default() Config {
 		Trunks:   []Trunk{LocalTrunk()},
 		Defaults: DefaultAgent(),
 		HTTP:     HTTP{Listen: "127.0.0.1:8080"},
+		RTC:      RTC{Listen: "0.0.0.0:8189", MaxUnfinished: 200},
 		Store:    Store{DSN: secret.New("sqlite:ivrbridge.db")},
 		Log:      Log{Level: "info", Format: "json"},
 	}

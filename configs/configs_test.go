@@ -37,6 +37,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 	require.Equal(t, want.SIP, c.SIP)
 	require.Equal(t, want.Media, c.Media)
 	require.Equal(t, want.HTTP, c.HTTP)
+	require.Equal(t, want.RTC, c.RTC)
 	require.Equal(t, want.Store, c.Store)
 	require.Equal(t, want.Log, c.Log)
 

@@ -14,11 +14,14 @@ import (
 
 // The kinds of adapters that a [Check] is asked about.
 const (
-	KindASR = "asr"
-	KindTTS = "tts"
+	KindASR       = "asr"
+	KindTTS       = "tts"
+	KindVoiceflow = "voiceflow" // of an agent; the provider is its api
 )
 
 // A Check decodes and validates the settings of one adapter without opening it.
+// Where the error joins several, each that begins with a key and a colon is
+// reported at that key.
 // The package does not know the adapters; the program passes the Check methods
 // of their registries.
 type Check func(kind, provider string, d registry.Decode) error

@@ -19,7 +19,7 @@ import (
 func TestMistakesNameLinePathAndRemedy(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"unknown key", "sip: {max_cals: 3}", "line 1: sip.max_cals: unknown key, write max_calls"},
-		{"far key", "sip: {colour: 3}", "line 1: sip.colour: unknown key, known here: external_ip, listen, max_calls, stun, tls"},
+		{"far key", "sip: {colour: 3}", "line 1: sip.colour: unknown key, known here: external_ip, listen, max_calls, origins, stun, tls"},
 		{"wrong type", "sip: {max_calls: many}", `line 1: sip.max_calls: "many" is no number`},
 		{"fraction", "sip: {max_calls: 1.5}", `line 1: sip.max_calls: "1.5" does not fit, write a whole number`},
 		{"too small", "sip: {max_calls: 0}", "line 1: sip.max_calls: 0 is too small, write at least 1"},
@@ -312,7 +312,7 @@ agents:
 		},
 	})
 	require.Error(t, err)
-	require.Equal(t, []string{"asr mine", "asr other", "asr mine", "tts mine"}, asked)
+	require.Equal(t, []string{"voiceflow dm", "asr mine", "asr other", "asr mine", "tts mine"}, asked)
 	require.Equal(t, []string{
 		"line 13: agents[0].asr.fallback[0].urll: unknown key, write url",
 		"line 14: agents[0].asr.fallback[1]: url is missing",

@@ -35,7 +35,13 @@ func (c *Config) Validate(check Check) Problems {
 		v.agent(index("agents", i), &c.Agents[i])
 	}
 	v.routes()
+	for i, o := range v.config.SIP.Origins {
+		if err := CheckOrigin(o); err != nil {
+			v.fail(index("sip.origins", i), "%q %v", o, err)
+		}
+	}
 	v.listener()
+	v.rtc()
 	v.store()
 	return v.problems.sorted()
 }
@@ -303,29 +309,6 @@ func (v *validator) routes() {
 			covered[key] = i
 		}
 	}
-}
-
-func (v *validator) listener() {
-	h := v.config.HTTP
-	if h.Listen == "" {
-		return
-	}
-	if v.hostPort("http.listen", h.Listen) && !h.Loopback() && !h.Token.Set() {
-		v.warn("http.token", "is missing: on %s only health and metrics are served, the API and the console are off", h.Listen)
-	}
-	if n := len(h.Token.Reveal()); n > 0 && n < 16 {
-		v.warn("http.token", "is short, write at least 16 characters")
-	}
-}
-
-// Loopback reports whether HTTP is reached from this machine alone.
-func (h HTTP) Loopback() bool {
-	host, _, err := net.SplitHostPort(h.Listen)
-	if err != nil {
-		return false
-	}
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 func (v *validator) store() {

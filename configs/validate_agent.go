@@ -2,9 +2,11 @@ package configs
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -53,6 +55,13 @@ func (v *validator) agent(path string, a *Agent) {
 	v.between(at("limits.duration"), a.Limits.Duration, 0, 24*time.Hour)
 	v.atLeast(at("limits.turns"), a.Limits.Turns, 0)
 	v.atLeast(at("limits.calls"), a.Limits.Calls, 0)
+	v.origins(at("web.origins"), a.Web.Origins)
+	for i, l := range a.Web.Languages {
+		if !languagePattern.MatchString(l) {
+			v.fail(index(at("web.languages"), i), "%q is no language, write such as de-DE", l)
+		}
+	}
+	v.distinct(at("web.languages"), a.Web.Languages)
 }
 
 func (v *validator) voiceflow(path string, f Voiceflow) {
@@ -74,6 +83,54 @@ func (v *validator) voiceflow(path string, f Voiceflow) {
 			v.fail(join(join(path, "variables"), name), "%q is no name of a variable: write one of the bridge's, such as caller_number", f.Variables[name])
 		}
 	}
+	v.runtime(path, f)
+}
+
+// runtime checks the block through the hook. What is reported already is not
+// reported again.
+func (v *validator) runtime(path string, f Voiceflow) {
+	if v.check == nil {
+		return
+	}
+	err := v.check(KindVoiceflow, f.API, f.decode)
+	if err == nil {
+		return
+	}
+	errs := []error{err}
+	if joined, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err); ok {
+		errs = joined.Unwrap()
+	}
+	for _, err := range errs {
+		at, message := path, err.Error()
+		if key, rest, ok := strings.Cut(message, ": "); ok && variablePattern.MatchString(key) {
+			at, message = join(path, key), rest
+		}
+		if !slices.ContainsFunc(v.problems, func(p Problem) bool { return p.Path == at && p.Severity == Error }) {
+			v.fail(at, "%s", message)
+		}
+	}
+}
+
+// decode is a registry.Decode: it fills the fields of a struct that have the same
+// key and type.
+func (f Voiceflow) decode(into any) error {
+	to := reflect.ValueOf(into)
+	if to.Kind() != reflect.Pointer || to.IsNil() || to.Elem().Kind() != reflect.Struct {
+		return fmt.Errorf("decode voiceflow: %T is no pointer to a struct", into)
+	}
+	from := reflect.ValueOf(f)
+	for i := range from.NumField() {
+		for j := range to.Elem().NumField() {
+			key := from.Type().Field(i).Tag.Get("yaml")
+			if field := to.Elem().Type().Field(j); field.IsExported() && field.Tag.Get("yaml") == key && field.Type == from.Field(i).Type() {
+				to.Elem().Field(j).Set(from.Field(i))
+			}
+		}
+	}
+	return nil
 }
 
 // adapters checks an adapter and its fallbacks through the hook.

@@ -104,6 +104,13 @@ func (e *Engine) NewLeg(c LegConfig) (*Leg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new leg: %w", err)
 	}
+	return e.NewLegOver(c, rtp, rtcp)
+}
+
+// NewLegOver is [Engine.NewLeg] over ports that are open already, of whatever
+// transport: the leg uses them from one goroutine at a time and closes them when
+// it ends, or at once when it cannot begin. It fails with [ErrClosed].
+func (e *Engine) NewLegOver(c LegConfig, rtp, rtcp Port) (*Leg, error) {
 	l := newLeg(e, c, rtp, rtcp)
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -367,3 +367,35 @@ func (f tell) Post(e Event) bool { return f(e) }
 func TestLegsStaySmall(t *testing.T) {
 	require.Less(t, unsafe.Sizeof(Leg{}), uintptr(40<<10))
 }
+
+func TestLegOverGivenPorts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		e := NewEngine(EngineConfig{Shards: 1})
+		rtp, err := n.Listen(netip.AddrPortFrom(ourIP, 20000))
+		require.NoError(t, err)
+		rtcp, err := n.Listen(netip.AddrPortFrom(ourIP, 20001))
+		require.NoError(t, err)
+		l, err := e.NewLegOver(LegConfig{SSRC: 0xCAFE}, rtp, rtcp)
+		require.NoError(t, err)
+		require.Len(t, l.CNAME(), 16)
+		far := newPeer(t, n, netip.AddrPortFrom(farIP, 4000))
+		l.Apply(Params{Remote: far.at, Accept: [2]int16{0, 8}, Send: true, Recv: true})
+		time.Sleep(100 * time.Millisecond)
+		got := far.got()
+		require.NotEmpty(t, got)
+		require.EqualValues(t, 0xCAFE, got[0].ssrc)
+		l.Close()
+		time.Sleep(100 * time.Millisecond)
+		rtp, err = n.Listen(netip.AddrPortFrom(ourIP, 20000))
+		require.NoError(t, err, "the leg has closed it")
+
+		e.Close()
+		rtcp, err = n.Listen(netip.AddrPortFrom(ourIP, 20001))
+		require.NoError(t, err)
+		_, err = e.NewLegOver(LegConfig{}, rtp, rtcp)
+		require.ErrorIs(t, err, ErrClosed)
+		_, err = n.Listen(netip.AddrPortFrom(ourIP, 20000))
+		require.NoError(t, err, "closed at once")
+	})
+}

@@ -24,6 +24,7 @@ type LegConfig struct {
 	FirstSilence time.Duration // how long nothing may be received after Apply before Silent; 0: for ever
 	Silence      time.Duration // the same, once something was received
 	Law          pcm.Law       // until Apply
+	SSRC         uint32        // of what the leg sends; 0: one at random
 	Log          *zap.Logger   // with the call's fields; nil: the engine's
 }
 
@@ -116,6 +117,9 @@ func newLeg(e *Engine, c LegConfig, rtp, rtcp Port) *Leg {
 		ts:   binary.BigEndian.Uint32(random[2:]),
 		ssrc: binary.BigEndian.Uint32(random[6:]),
 	}
+	if c.SSRC != 0 {
+		l.out.ssrc = c.SSRC
+	}
 	l.out.setPtime(stdPtime)
 	l.control.cname = hex.EncodeToString(random[10:])
 	l.ears.init(c.VAD)
@@ -126,6 +130,10 @@ func newLeg(e *Engine, c LegConfig, rtp, rtcp Port) *Leg {
 // LocalPort is the port that the leg receives RTP on, for our SDP. RTCP is the
 // one after it.
 func (l *Leg) LocalPort() uint16 { return l.number }
+
+// CNAME is the canonical name that the leg's RTCP bears (RFC 3550 section
+// 6.5.1), for our SDP. It says nothing about anybody.
+func (l *Leg) CNAME() string { return l.control.cname }
 
 // Apply sets what was negotiated: for the first answer and after each further
 // one. SSRC, sequence numbers and timestamps go on, and so does what plays; the
@@ -178,12 +186,6 @@ func (l *Leg) Listen(on bool) {
 		}
 		l.ears.listen(on)
 	})
-}
-
-// Digit takes a key that came by SIP INFO. It becomes an event unless the same
-// key came by RTP within half a second.
-func (l *Leg) Digit(d byte) {
-	l.mail.post(func(l *Leg) { l.key(d, FromINFO) })
 }
 
 // Close ends the leg at its next slot: cues end, RTCP says BYE, the ports go to

@@ -14,6 +14,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -71,10 +72,23 @@ type Config struct {
 	Calls    Calls               // nil: no API of calls
 	// Routes are further handlers by their pattern, as http.ServeMux takes it with
 	// a method, such as those of the console. They are guarded like the API.
-	Routes   map[string]http.Handler
-	Token    secret.Secret // bearer token of the API
-	Loopback bool          // the listener is reached from this machine alone: no token is needed
-	Log      *zap.Logger   // nil: none
+	Routes map[string]http.Handler
+	Token  secret.Secret // bearer token of the API
+	// Loopback says that the plain listener is reached from this machine alone: no
+	// token is needed there, and neither when another listener is reached at a
+	// loopback address.
+	Loopback bool
+
+	Phone     Phone                      // nil: no browser calls
+	Origins   func() map[string][]string // sites whose pages may call an agent, by its name; asked with each request and not changed; nil: none
+	Proxies   []netip.Prefix             // whose X-Forwarded headers count
+	PublicURL string                     // how browsers reach us; empty: as they say
+	HTTPS     string                     // host:port of the https listener; empty: none
+	// Trusted reports whether browsers trust the certificate of the https listener
+	// without being told: they may be told to come by https alone. nil: they do not.
+	Trusted func() bool
+	Metrics prometheus.Registerer // nil: none
+	Log     *zap.Logger           // nil: none
 }
 
 const (
@@ -84,19 +98,38 @@ const (
 
 type server struct {
 	Config
-	token *guard
+	guard   *guard
+	front   *front
+	tokens  *tokens
+	limits  limits
+	streams *streams
+	metrics metrics
 }
 
 // New returns the handler of all addresses. It is safe for concurrent
-// use.
-func New(c Config) http.Handler {
+// use, by several servers too.
+func New(c Config) http.Handler { return newServer(c).handler() }
+
+func newServer(c Config) *server {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }
 	}
-	s := &server{Config: c, token: newGuard(c.Token, c.Loopback)}
+	if c.Trusted == nil {
+		c.Trusted = func() bool { return false }
+	}
+	f := newFront(c.Proxies, c.PublicURL)
+	m := newMetrics(c.Metrics, c.Log)
+	return &server{
+		Config: c, guard: newGuard(c.Token, c.Loopback, f), front: f, tokens: newTokens(), limits: newLimits(),
+		streams: newStreams(m.streams), metrics: m,
+	}
+}
+
+func (s *server) handler() http.Handler {
+	c := s.Config
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /readyz", s.ready)
@@ -107,6 +140,13 @@ func New(c Config) http.Handler {
 		s.guarded(mux, "GET /api/v1/calls", http.HandlerFunc(s.list))
 		s.guarded(mux, "GET /api/v1/calls/{id}", http.HandlerFunc(s.call))
 		s.guarded(mux, "POST /api/v1/calls/{id}/hangup", http.HandlerFunc(s.hangup))
+	}
+	for method, h := range map[string]handler{"GET": s.signedIn, "POST": s.signIn, "DELETE": s.signOut} {
+		mux.HandleFunc(method+" /api/v1/session", s.browser(h))
+	}
+	if c.Phone != nil {
+		s.phone(mux)
+		pages(mux)
 	}
 	for pattern, h := range c.Routes {
 		s.guarded(mux, pattern, h)
@@ -145,8 +185,13 @@ func NewServer(h http.Handler, log *zap.Logger) *http.Server {
 func (s *server) around(next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusForbidden, "requests of other sites' pages are not taken")
+		s.metrics.refused.WithLabelValues(CodeOrigin).Inc()
+		answer(w, http.StatusForbidden, map[string]string{"error": "requests of other sites' pages are not taken", "code": CodeOrigin})
 	}))
+	// Calls are asked for by pages of other sites too, their handlers look at the
+	// origin themselves.
+	crossOrigin.AddInsecureBypassPattern("/api/v1/rtc")
+	crossOrigin.AddInsecureBypassPattern("/api/v1/rtc/")
 	protected := crossOrigin.Handler(http.MaxBytesHandler(next, maxBody))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -155,18 +200,22 @@ func (s *server) around(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'")
 		h.Set("Cache-Control", "no-store")
+		if r.TLS != nil && s.Trusted() && !localName(r.Host) {
+			h.Set("Strict-Transport-Security", "max-age=15552000")
+		}
 		protected.ServeHTTP(w, r)
 	})
 }
 
 func (s *server) guarded(mux *http.ServeMux, pattern string, h http.Handler) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		if status, why := s.token.judge(r); status != 0 {
+		if status, why := s.guard.judge(r); status != 0 {
 			if status == http.StatusUnauthorized {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="ivrbridge"`)
 			}
 			s.Log.Warn("admin request refused", zap.Int("status", status), zap.String("peer", peer(r)), zap.String("path", r.URL.Path))
-			fail(w, status, why)
+			s.metrics.refused.WithLabelValues(CodeSignin).Inc()
+			answer(w, status, map[string]string{"error": why, "code": CodeSignin})
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {

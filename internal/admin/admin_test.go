@@ -59,6 +59,7 @@ func newSwitchboard() *switchboard {
 
 type request struct {
 	method, path, host, token, body string
+	from                            string // address and port; empty: that of httptest
 	header                          map[string]string
 }
 
@@ -74,6 +75,9 @@ func do(t *testing.T, h http.Handler, q request) *httptest.ResponseRecorder {
 	}
 	for k, v := range q.header {
 		r.Header.Set(k, v)
+	}
+	if q.from != "" {
+		r.RemoteAddr = q.from
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)

@@ -18,13 +18,13 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ivrbridge/ivrbridge/configs"
-	"github.com/ivrbridge/ivrbridge/internal/admin"
 	"github.com/ivrbridge/ivrbridge/internal/fetch"
 	"github.com/ivrbridge/ivrbridge/internal/guard"
 	"github.com/ivrbridge/ivrbridge/internal/record"
 	"github.com/ivrbridge/ivrbridge/internal/registry"
 	"github.com/ivrbridge/ivrbridge/media"
 	"github.com/ivrbridge/ivrbridge/media/pcm"
+	"github.com/ivrbridge/ivrbridge/media/rtc"
 	"github.com/ivrbridge/ivrbridge/sip"
 	"github.com/ivrbridge/ivrbridge/tts"
 )
@@ -73,8 +73,10 @@ type App struct {
 	guards  *guard.Group // breakers of recognisers and voices
 	own     ownNames
 	sockets []socket
-	http    *http.Server
-	web     net.Listener
+	rtc     *rtc.API     // nil: no browser calls
+	phones  *phones      // nil: no browser calls
+	web     net.Listener // of plain HTTP; nil: none
+	secure  net.Listener // of https; nil: none
 	work    sync.WaitGroup
 	cleanup []named
 	cancel  context.CancelFunc
@@ -169,13 +171,16 @@ func (a *App) Start(ctx context.Context) error {
 	if err := a.server.Ready(ctx, len(a.sockets)); err != nil {
 		return fmt.Errorf("sip: %w", err)
 	}
-	return a.serveHTTP()
+	if err := a.openRTC(ctx); err != nil {
+		return err
+	}
+	return a.serveHTTP() //nolint:contextcheck // until Stop
 }
 
 // listen opens the configured SIP sockets.
 func (a *App) listen(ctx context.Context) error {
 	for _, l := range a.conf.SIP.Listen {
-		s, err := open(ctx, l)
+		s, err := open(ctx, l, a.sipCertificate)
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", l, err)
 		}
@@ -190,31 +195,6 @@ func (a *App) listen(ctx context.Context) error {
 		})
 		a.log.Info("sip socket open", zap.String("socket", l.Transport+"://"+s.addr.String()))
 	}
-	return nil
-}
-
-// serveHTTP opens the listener of health, metrics and API.
-func (a *App) serveHTTP() error {
-	if a.conf.HTTP.Listen == "" {
-		return nil
-	}
-	l, err := net.Listen("tcp", a.conf.HTTP.Listen) //nolint:noctx // closed by the cleanup
-	if err != nil {
-		return fmt.Errorf("listen for http: %w", err)
-	}
-	h := admin.New(admin.Config{
-		Ready: a.ready, Gatherer: a.opts.Registry, Calls: &a.calls, Token: a.conf.HTTP.Token,
-		Loopback: a.conf.HTTP.Loopback(), Log: a.log, Routes: a.opts.Routes,
-	})
-	a.web = l
-	a.http = admin.NewServer(h, a.log)
-	a.work.Go(func() {
-		if err := a.http.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			a.log.Error("http listener ended", zap.Error(err))
-		}
-	})
-	a.later("http", a.http.Shutdown)
-	a.log.Info("http listener open", zap.Stringer("address", l.Addr()))
 	return nil
 }
 

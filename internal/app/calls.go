@@ -22,6 +22,7 @@ type liveCall struct {
 	agent string
 	began time.Time
 	call  *call.Call
+	end   func(why string) // on an operator's wish
 }
 
 func (c *calls) add(l *liveCall) {
@@ -92,7 +93,7 @@ func (c *calls) Hangup(_ context.Context, id, why string) error {
 	if why == "" {
 		why = "an operator ended the call"
 	}
-	l.call.Drain(why)
+	l.end(why)
 	return nil
 }
 

@@ -13,11 +13,18 @@ import (
 	"github.com/ivrbridge/ivrbridge/tts"
 )
 
-// CheckAdapter decodes and validates the settings of a recogniser or a voice
-// without opening it. It is a configs.Check.
+// CheckAdapter decodes and validates the settings of a recogniser, a voice or the
+// agent at Voiceflow without opening it. It is a configs.Check.
 func CheckAdapter(kind, provider string, d registry.Decode) error {
-	if kind == configs.KindTTS {
+	switch kind {
+	case configs.KindTTS:
 		return tts.Providers.Check(provider, d)
+	case configs.KindVoiceflow:
+		var c dialog.Config
+		if err := d(&c); err != nil {
+			return err
+		}
+		return c.Validate() //nolint:wrapcheck // says what to write instead
 	}
 	if provider == configs.None {
 		return nil

@@ -27,9 +27,12 @@ type DemoOptions struct {
 	SIP     netip.AddrPort // the next free port is taken where this one is not
 	RTP     configs.PortRange
 	HTTP    string
-	Flow    string // file of a flow; empty: the built-in one
-	Busy    bool   // the human refuses calls at first
-	Options        // Config is made by the demo
+	HTTPS   string         // empty: none
+	Token   secret.Secret  // of the API, where others than this machine reach it
+	RTC     netip.AddrPort // of browsers' media; the next free port is taken where it is not
+	Flow    string         // file of a flow; empty: the built-in one
+	Busy    bool           // the human refuses calls at first
+	Options                // Config is made by the demo
 }
 
 // A Demo is a bridge with an agent and a human inside: no account, key or server
@@ -74,19 +77,35 @@ func NewDemo(ctx context.Context, o DemoOptions) (*Demo, error) {
 		{Transport: "tcp", Addr: netip.AddrPortFrom(o.SIP.Addr(), port)},
 	}
 	conf.Media.RTPPorts = o.RTP
-	conf.HTTP.Listen = o.HTTP
+	conf.HTTP.Listen, conf.HTTP.HTTPS, conf.HTTP.Token = o.HTTP, o.HTTPS, o.Token
+	if web, err := netip.ParseAddrPort(o.HTTP); err == nil {
+		port, err := freePort(ctx, web)
+		if err != nil {
+			return nil, fmt.Errorf("http: %w", err)
+		}
+		conf.HTTP.Listen = netip.AddrPortFrom(web.Addr(), port).String()
+	}
+	media, err := freePort(ctx, o.RTC)
+	if err != nil {
+		return nil, fmt.Errorf("browsers' media: %w", err)
+	}
+	conf.RTC.Listen = netip.AddrPortFrom(o.RTC.Addr(), media).String()
 	agent := configs.DefaultAgent()
 	agent.Name, agent.Voiceflow.URL = "demo", "http://127.0.0.1"
 	agent.Voiceflow.APIKey = secret.New(demoKey)
 	agent.Voiceflow.Environment = "production"
-	agent.Dial.Directory = map[string]configs.Strings{"human": {"sip:human@human.invalid"}}
+	agent.Dial.Directory = map[string]configs.Strings{"human": {"sip:human@human.invalid"}, boss: {"sip:boss@human.invalid"}}
 	d.notes = engines(&agent)
+	for _, r := range flow.Remarks() {
+		d.notes = append(d.notes, o.Flow+": "+r.String())
+	}
 	conf.Agents = []configs.Agent{agent}
 	conf.Routes = []configs.Route{{Agent: agent.Name}}
 	o.Config = &conf
 	o.Runtime = d.Flow.Transport()
 	o.Directory = func(local netip.Addr) map[string][]string {
-		return map[string][]string{"human": {"sip:human@" + netip.AddrPortFrom(local, d.at.Port()).String()}}
+		desk := netip.AddrPortFrom(local, d.at.Port()).String()
+		return map[string][]string{"human": {"sip:human@" + desk}, boss: {"sip:" + boss + "@" + desk}}
 	}
 	if o.Routes == nil {
 		o.Routes = map[string]http.Handler{}
@@ -129,7 +148,7 @@ func freePort(ctx context.Context, want netip.AddrPort) (uint16, error) {
 		_ = t.Close()
 		return port, nil
 	}
-	return 0, fmt.Errorf("no free port for SIP from %s on", want)
+	return 0, fmt.Errorf("no free port from %s on", want)
 }
 
 // engines chooses the best of what is installed and says what is missing.
@@ -175,7 +194,7 @@ func (d *Demo) startHuman(ctx context.Context) error {
 	d.human = s
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	for _, t := range []string{"udp", "tcp"} {
-		sock, err := open(run, configs.Listen{Transport: t, Addr: d.at})
+		sock, err := open(run, configs.Listen{Transport: t, Addr: d.at}, nil)
 		if err != nil {
 			stop()
 			return fmt.Errorf("human: %w", err)
@@ -194,20 +213,23 @@ func (d *Demo) Banner() string {
 	at := d.SIP()[0]
 	var b strings.Builder
 	say := func(format string, args ...any) { b.WriteString(fmt.Sprintf(format, args...) + "\n") }
-	say("\nivrbridge %s demo: an agent, a caller's line and a human in one process\n", d.opts.Version)
+	say("\nivrbridge %s demo: an agent, a caller's line, a human and a busy boss in one process\n", d.opts.Version)
 	for _, ip := range reachable(at.Addr()) {
 		say("  call  sip:demo@%s", netip.AddrPortFrom(ip, at.Port()))
 	}
 	say("\n  1. Any softphone will do (Linphone, MicroSIP, Zoiper, baresip): no account, or one with any name and password.")
 	say("  2. If it insists on an account: domain or registrar %s, transport UDP or TCP, codec PCMU or PCMA.", hostPort(d))
-	say("  3. Call the address above. Say \"opening hours\", press 1 for an order (1001 is one), 3 for a human.\n")
+	say("  3. Call the address above. Say \"opening hours\", press 1 for an order (1001 is one), 3 for a human, 4 for the boss.\n")
 	if h := d.HTTP(); h != "" {
 		say("  health, metrics   http://%s/healthz /metrics", h)
 		say("  make her busy     curl -d busy=true http://%s/demo/human", h)
 	}
-	say("  without a phone   ivrbridge call --keys 2 sip:demo@%s", netip.AddrPortFrom(reachable(at.Addr())[0], at.Port()))
+	say("  in a terminal     ivrbridge call --keys 2 sip:demo@%s", netip.AddrPortFrom(reachable(at.Addr())[0], at.Port()))
 	for _, n := range d.notes {
 		say("  note: %s", n)
+	}
+	if page := d.Page(); page != "" {
+		say("\n  or open the phone in a browser and press Call:  %s", page)
 	}
 	return b.String() + "\n"
 }

@@ -49,9 +49,12 @@ func (h *Human) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(word))
 }
 
+// boss is the user of the demo's second desk, whose line is always busy.
+const boss = "boss"
+
 // ServeCall implements sip.Handler.
 func (h *Human) ServeCall(ctx context.Context, c *sip.Call) {
-	if h.busy.Load() {
+	if h.busy.Load() || c.RequestURI().User == boss {
 		h.log.Info("human is busy")
 		_ = c.Reject(486, "")
 		return

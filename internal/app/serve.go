@@ -29,7 +29,7 @@ const (
 func (a *App) sipConfig() sip.Config {
 	conf := sip.Config{
 		Handler: a, Log: a.log.Named("sip"), UserAgent: "ivrbridge/" + a.opts.Version, Metrics: a.opts.Registry,
-		MaxCalls: a.room, Advertise: func(peer netip.Addr) netip.Addr { return a.external(a.conf.SIP.ExternalIP) },
+		MaxCalls: a.room, Origins: a.conf.SIP.Origins, Advertise: func(peer netip.Addr) netip.Addr { return a.external(a.conf.SIP.ExternalIP) },
 	}
 	for _, t := range a.conf.Trunks {
 		conf.Trunks = append(conf.Trunks, sip.Trunk{
@@ -80,11 +80,10 @@ func (a *App) ServeCall(ctx context.Context, c *sip.Call) {
 func (a *App) converse(ctx context.Context, c *sip.Call, ag *agent, trunk configs.Trunk, in call.Info, log *zap.Logger, began time.Time) {
 	session, release := a.session.name(ag.conf, in, trunk.TrustedCLI)
 	defer release()
-	cc := call.New(call.Config{
-		Agent: ag.conf.Name, Info: in, Policy: ag.policy, Dialog: ag.dialog, Session: session,
-		Launch: launchPayload(in), Variables: variables(ag.conf, in, began), Recognizer: ag.recognizer, Voice: ag.voice,
-		Targets: a.targets(ag, trunk, a.advertised(trunk, c.Source().Addr()), c.Source().String()), InTraces: ag.inTraces, Log: log, Metrics: a.metrics.calls,
-	})
+	conf := a.callConfig(ag, in, log)
+	conf.Session, conf.Variables = session, variables(ag.conf, in, began)
+	conf.Targets = a.targets(ag, trunk, a.advertised(trunk, c.Source().Addr()), c.Source().String())
+	cc := call.New(conf)
 	l, err := line.Inbound(a.lineConfig(ag, trunk, log), cc, c) //nolint:contextcheck // the line lives as long as its call
 	if err != nil {
 		code := 500
@@ -99,13 +98,21 @@ func (a *App) converse(ctx context.Context, c *sip.Call, ag *agent, trunk config
 		log.Info("call ended before it was answered", zap.Error(err))
 		return
 	}
-	a.calls.add(&liveCall{info: in, agent: ag.conf.Name, began: began, call: cc})
+	a.calls.add(&liveCall{info: in, agent: ag.conf.Name, began: began, call: cc, end: cc.Drain})
 	defer a.calls.remove(in.ID)
 	log.Info("call began", zap.String("agent", ag.conf.Name), zap.String("trunk", in.Trunk), zap.String("caller", obs.Mask(in.Caller)),
 		zap.String("called", obs.Mask(in.Called)), zap.String("source", in.Source), zap.String("user_agent", c.UserAgent()))
 	res := cc.Run(context.WithoutCancel(ctx), l) // the line says when the call is over
 	l.Wait()
 	a.written(log, res)
+}
+
+// callConfig is what every call with an agent is made from.
+func (a *App) callConfig(ag *agent, in call.Info, log *zap.Logger) call.Config {
+	return call.Config{
+		Agent: ag.conf.Name, Info: in, Policy: ag.policy, Dialog: ag.dialog, Launch: launchPayload(in),
+		Recognizer: ag.recognizer, Voice: ag.voice, InTraces: ag.inTraces, Log: log, Metrics: a.metrics.calls,
+	}
 }
 
 // written puts a call's result into the log, the record and the metrics.
@@ -126,7 +133,7 @@ func (a *App) lineConfig(ag *agent, t configs.Trunk, log *zap.Logger) line.Confi
 	v.ConfirmWindow = v.Confirm + 100*time.Millisecond
 	return line.Config{
 		Engine: a.engine, Codecs: codecs(a.conf.Media.Codecs), Advertise: func(peer netip.Addr) netip.Addr { return a.advertised(t, peer) },
-		Media: t.Media, Trusted: append(append([]netip.Prefix{}, t.Peers...), t.Challenge...), VAD: v,
+		RTC: a.rtc, Media: t.Media, Trusted: append(append([]netip.Prefix{}, t.Peers...), t.Challenge...), VAD: v,
 		FirstSilence: firstSilence, Silence: laterSilence, Log: log,
 	}
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,7 +22,8 @@ type socket struct {
 // usual size is full at a hundred.
 const receiveBuffer = 4 << 20
 
-func open(ctx context.Context, l configs.Listen) (socket, error) {
+// secure gives the certificate of a wss:// socket when there is one.
+func open(ctx context.Context, l configs.Listen, secure func() (*tls.Config, error)) (socket, error) {
 	var lc net.ListenConfig
 	switch l.Transport {
 	case "udp":
@@ -38,17 +40,28 @@ func open(ctx context.Context, l configs.Listen) (socket, error) {
 			addr:  conn.LocalAddr().(*net.UDPAddr).AddrPort(),
 			serve: func(ctx context.Context, s *sip.Server) error { return s.ServePacket(ctx, conn) },
 		}, nil
-	case "tcp":
+	case "tcp", "ws", "wss":
 		tcp, err := lc.Listen(ctx, family("tcp", l.Addr), l.Addr.String())
 		if err != nil {
 			return socket{}, err
 		}
+		how := map[string]sip.Transport{"tcp": sip.TCP, "ws": sip.WS, "wss": sip.WSS}[l.Transport]
+		over := tcp
+		if l.Transport == "wss" {
+			conf, err := secure()
+			if err != nil {
+				_ = tcp.Close()
+				return socket{}, fmt.Errorf("certificate: %w", err)
+			}
+			conf.NextProtos = []string{"http/1.1"} // WebSockets are opened by HTTP/1.1
+			over = tls.NewListener(tcp, conf)
+		}
 		return socket{
 			addr:  tcp.Addr().(*net.TCPAddr).AddrPort(),
-			serve: func(ctx context.Context, s *sip.Server) error { return s.Serve(ctx, tcp, sip.TCP) },
+			serve: func(ctx context.Context, s *sip.Server) error { return s.Serve(ctx, over, how) },
 		}, nil
 	}
-	return socket{}, fmt.Errorf("transport %s is not available yet, write udp or tcp", l.Transport)
+	return socket{}, fmt.Errorf("transport %s is not available yet, write udp, tcp, ws or wss", l.Transport)
 }
 
 // bindTo is the address for RTP: that of the SIP sockets where they agree, else

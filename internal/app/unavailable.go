@@ -13,8 +13,8 @@ func Unavailable(c *configs.Config) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	for _, l := range c.SIP.Listen {
-		if l.Transport != "udp" && l.Transport != "tcp" {
-			say("sip.listen: %s is not available yet, write udp:// or tcp://", l)
+		if l.Transport == "tls" {
+			say("sip.listen: %s is not available yet, write udp://, tcp://, ws:// or wss://", l)
 		}
 	}
 	if c.SIP.ExternalIP.Auto {

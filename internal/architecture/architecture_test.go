@@ -56,6 +56,7 @@ var rules = []rule{
 	{"internal/call", append([]string{"internal/call/...", "internal/target", "asr", "tts", "dialog", "media", "media/pcm"}, leaves...)},
 	{"internal/transfer", append([]string{"internal/transfer/...", "internal/call/...", "internal/target", "media/pcm"}, leaves...)},
 	{"internal/line", append([]string{"internal/line/...", "internal/call/...", "internal/target", "sip", "media/..."}, leaves...)},
+	{"internal/tlscert", nil},
 	{"internal/store", append([]string{"internal/store/..."}, leaves...)},
 	{"internal/admin", append([]string{"internal/admin/..."}, leaves...)},
 	{"internal/caller", append([]string{"internal/caller/...", "internal/line", "internal/call", "sip", "asr/...", "tts/...", "media/..."}, leaves...)},

@@ -80,4 +80,5 @@ type Referred struct {
 	Accepted bool // the far end took the REFER
 	Final    bool // Status is the end of the far end's attempt
 	Gone     bool // the far end hung up
+	Joined   bool // the line called the target itself and joined it with the caller
 }

@@ -36,7 +36,7 @@ func (c *Call) transfer(ctx context.Context, e machine.Transfer) {
 			return
 		}
 		for _, t := range targets {
-			c.in.post(time.Now(), machine.TransferProgress{Seq: seq, Limit: t.Timeout})
+			c.in.post(time.Now(), machine.TransferProgress{Seq: seq, Limit: t.Timeout, Target: t.URI})
 			c.log.Info("hand-over begins", zap.String("target", shown(t)))
 			for name, value := range headers {
 				if t.Headers == nil {
@@ -44,7 +44,13 @@ func (c *Call) transfer(ctx context.Context, e machine.Transfer) {
 				}
 				t.Headers[name] = value
 			}
-			h := refer(ctx, line, t)
+			told := 0
+			h := refer(ctx, line, t, func(status int) {
+				if status < 200 && status > told {
+					told = status
+					c.in.post(time.Now(), machine.TransferProgress{Seq: seq, Target: t.URI, Status: status})
+				}
+			})
 			c.in.post(time.Now(), h)
 			done.Outcome, done.Cause, done.Target, done.Took = h.Outcome, h.Cause, h.Target, time.Since(begun)
 			c.log.Info("hand-over over", zap.String("target", shown(t)), zap.String("outcome", string(done.Outcome)), zap.String("cause", done.Cause))
@@ -69,11 +75,14 @@ func resolve(p target.Policy, e machine.Transfer) ([]target.Target, error) {
 }
 
 // refer makes one attempt. Its outcome is in the words of the conversation.
-func refer(ctx context.Context, line Line, t target.Target) Handover {
+func refer(ctx context.Context, line Line, t target.Target, progress func(status int)) Handover {
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
 	h := Handover{Began: time.Now(), Target: t.URI, Mode: target.ModeRefer}
-	r, err := line.Refer(ctx, Referral{URI: t.URI, Display: t.Display, UUI: t.UUI, Headers: t.Headers}, nil)
+	r, err := line.Refer(ctx, Referral{URI: t.URI, Display: t.Display, UUI: t.UUI, Headers: t.Headers}, progress)
+	if r.Joined {
+		h.Mode = target.ModeBridge
+	}
 	h.Outcome, h.Cause = outcome(r, err)
 	h.Status, h.Took = r.Status, time.Since(h.Began)
 	return h

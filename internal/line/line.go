@@ -1,6 +1,7 @@
-// Package line makes telephone lines: a SIP call with its RTP leg, as
-// internal/call wants it. It negotiates the leg's media for the dialog, follows
-// holds, and keeps the two alive and apart: the leg closes with the dialog.
+// Package line makes telephone lines, as internal/call wants them: a SIP call
+// with its RTP leg, or a browser's peer connection. It negotiates the leg's
+// media, follows holds, and keeps the two alive and apart: the leg closes with
+// the dialog.
 package line
 
 import (
@@ -18,7 +19,7 @@ import (
 	"github.com/ivrbridge/ivrbridge/internal/call"
 	"github.com/ivrbridge/ivrbridge/internal/guard"
 	"github.com/ivrbridge/ivrbridge/media"
-	"github.com/ivrbridge/ivrbridge/media/pcm"
+	"github.com/ivrbridge/ivrbridge/media/rtc"
 	"github.com/ivrbridge/ivrbridge/media/sdp"
 	"github.com/ivrbridge/ivrbridge/media/vad"
 	"github.com/ivrbridge/ivrbridge/sip"
@@ -46,7 +47,10 @@ type Config struct {
 	// line is asked whether it is still there; 0: for ever.
 	FirstSilence time.Duration
 	Silence      time.Duration
-	Log          *zap.Logger
+	// RTC takes offers of browsers (DTLS-SRTP with ICE, RFC 8827); nil: they are
+	// refused like any other profile that is not ours.
+	RTC *rtc.API
+	Log *zap.Logger
 }
 
 // A Line is one call leg. It implements call.Line.
@@ -54,6 +58,7 @@ type Line struct {
 	conf   Config
 	sink   Sink
 	leg    *media.Leg
+	secure *rtc.Peer // the leg's, where the far end is a browser
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	refers chan sip.Request // REFERs that the far end sent; nil: refused
@@ -71,9 +76,7 @@ type Line struct {
 // call with Bind.
 func New(conf Config, sink Sink) (*Line, error) {
 	l := &Line{conf: conf, sink: sink, want: sdp.SendRecv, done: make(chan struct{})}
-	leg, err := conf.Engine.NewLeg(media.LegConfig{
-		Events: sink, VAD: conf.VAD, FirstSilence: conf.FirstSilence, Silence: conf.Silence, Law: pcm.Mu, Log: conf.Log,
-	})
+	leg, err := conf.Engine.NewLeg(conf.leg(sink))
 	if err != nil {
 		return nil, fmt.Errorf("open leg: %w", err)
 	}
@@ -85,6 +88,14 @@ func New(conf Config, sink Sink) (*Line, error) {
 // Close releases the media of a line that never got a call.
 func (l *Line) Close() {
 	l.cancel(errors.New("line: closed"))
+	l.closeMedia()
+}
+
+func (l *Line) closeMedia() {
+	if l.secure != nil {
+		l.secure.Close()
+		return
+	}
 	l.leg.Close()
 }
 
@@ -104,7 +115,7 @@ func (l *Line) Bind(c *sip.Call) {
 	l.call, l.peer = c, c.Source().Addr().Unmap()
 	l.mu.Unlock()
 	context.AfterFunc(c.Context(), func() {
-		l.leg.Close()
+		l.closeMedia()
 		l.cancel(ending(context.Cause(c.Context()), c.EndReason()))
 	})
 	go func() {
@@ -115,7 +126,11 @@ func (l *Line) Bind(c *sip.Call) {
 
 // Inbound is a line for a call that came.
 func Inbound(conf Config, sink Sink, c *sip.Call) (*Line, error) {
-	l, err := New(conf, sink)
+	open := New
+	if conf.RTC != nil && ofBrowser(c.Offer()) {
+		open = newSecure
+	}
+	l, err := open(conf, sink)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +174,7 @@ func (l *Line) Context() context.Context { return l.ctx }
 func (l *Line) Wait() { <-l.done }
 
 // Answer implements call.Signaling.
-func (l *Line) Answer(ctx context.Context) error { return l.call.Accept(ctx, negotiator{l}) }
+func (l *Line) Answer(ctx context.Context) error { return l.call.Accept(ctx, l.negotiator()) }
 
 // Hangup implements call.Signaling.
 func (l *Line) Hangup(h call.Hangup) {
@@ -205,7 +220,7 @@ func (l *Line) Hold(ctx context.Context, on bool) error {
 		l.want = sdp.SendOnly
 	}
 	l.mu.Unlock()
-	return l.call.Reoffer(ctx, negotiator{l})
+	return l.call.Reoffer(ctx, l.negotiator())
 }
 
 // Play implements call.Audio.

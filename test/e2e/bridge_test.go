@@ -55,7 +55,7 @@ func serve(t *testing.T, s settings) *bridge {
 	t.Helper()
 	need(t, "flite")
 	b := &bridge{t: t, log: &journal{}}
-	sip, web, rtp := freePorts(t, 2), freePorts(t, 2), freePorts(t, 2*pairs)
+	sip, web, rtp := freePorts(t, 2), freePorts(t, 4), freePorts(t, 2*pairs)
 	b.sip, b.http = local(sip), local(web)
 	var conf strings.Builder
 	fmt.Fprintf(&conf, "sip:\n  listen: [\"udp://%s\", \"tcp://%s\"]\n%s", b.sip, b.sip, indent(2, s.sip))
@@ -73,7 +73,7 @@ func serve(t *testing.T, s settings) *bridge {
 		}
 	}
 	conf.WriteString(indent(4, s.conf))
-	fmt.Fprintf(&conf, "http: {listen: %q}\nlog: {level: debug, format: json}\n", b.http)
+	fmt.Fprintf(&conf, "http: {listen: %q}\nrtc: {listen: %q}\nlog: {level: debug, format: json}\n", b.http, local(web+2))
 	file := filepath.Join(t.TempDir(), "bridge.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(conf.String()), 0o600))
 	b.start("serve", "--config", file)
@@ -85,10 +85,10 @@ func demo(t *testing.T, args ...string) *bridge {
 	t.Helper()
 	need(t, "flite")
 	b := &bridge{t: t, log: &journal{}}
-	sip, web, rtp := freePorts(t, 4), freePorts(t, 2), freePorts(t, 2*pairs)
+	sip, web, rtp := freePorts(t, 4), freePorts(t, 4), freePorts(t, 2*pairs)
 	b.sip, b.http = local(sip), local(web)
 	b.start(append([]string{
-		"demo", "--sip", b.sip, "--http", b.http, "--rtp", fmt.Sprintf("%d-%d", rtp, rtp+2*pairs-1),
+		"demo", "--sip", b.sip, "--http", b.http, "--rtp", fmt.Sprintf("%d-%d", rtp, rtp+2*pairs-1), "--rtc", local(web + 2),
 		"--log-level", "debug", "--log-format", "json",
 	}, args...)...)
 	return b

@@ -84,6 +84,18 @@ routes:
 `,
 			want: []string{"line 4", "max_calls", "line 6", "line 9", "line 10", "line 12", "flite", "line 14", "6 to mend"},
 		},
+		"environment": {
+			conf: `
+agents:
+  - name: a
+    asr: {provider: none}
+    tts: {provider: flite}
+    voiceflow:
+      api_key: ` + key + `
+      environment: prod uction
+`,
+			want: []string{"line 8: agents[0].voiceflow.environment", "prod uction", "1 to mend"},
+		},
 		"no yaml":  {conf: "agents: [", want: []string{"line"}},
 		"no agent": {conf: "sip: {max_calls: 3}", want: []string{"agent"}},
 	} {

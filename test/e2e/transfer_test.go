@@ -59,6 +59,7 @@ func TestDialRefersToTarget(t *testing.T) {
 	end := b.ended(10 * time.Second)
 	require.Equal(t, "transferred", end.value("end_class"))
 	require.Equal(t, "connected", end.value("transfer_outcome"))
+	require.Equal(t, "1", end.value("transfers"))
 	require.Len(t, desk.log.find("call began"), 1)
 	require.InDelta(t, 1, b.metric("ivrbridge_transfers_total", `outcome="connected"`), 0)
 }
@@ -90,6 +91,16 @@ func TestBusyHumanBringsCallerBack(t *testing.T) {
 	report := p.finish()
 	require.Len(t, report.Refers, 2)
 	require.True(t, report.Moved)
+	moves := b.records(1)[0].Transfers
+	require.Len(t, moves, 2, "each is kept")
+	require.Equal(t, []string{"busy", "connected"}, []string{moves[0].Outcome, moves[1].Outcome})
+	require.Equal(t, 486, moves[0].Status)
+	require.True(t, moves[1].Began.After(moves[0].Began))
+	for _, m := range moves {
+		require.Equal(t, "refer", m.Mode)
+		require.NotEmpty(t, m.Target)
+		require.Positive(t, m.Seconds)
+	}
 	said := b.heard()
 	require.Contains(t, said, "all our colleagues are busy")
 	require.Contains(t, said, "We are open from nine to five", "the caller is back in the flow")

@@ -81,10 +81,12 @@ type (
 	Held struct{}
 	// Resumed ends Held.
 	Resumed struct{}
-	// TransferProgress gives a hand-over more time.
+	// TransferProgress says how a hand-over stands, and may give it more time.
 	TransferProgress struct {
-		Seq   uint64
-		Limit time.Duration // from now
+		Seq    uint64
+		Limit  time.Duration // from now; 0: as it is
+		Target string
+		Status int // the provisional status that the target's side sent; 0: none
 	}
 	// TransferDone is the end of a hand-over.
 	TransferDone struct {

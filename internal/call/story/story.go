@@ -155,10 +155,11 @@ type Turn struct {
 	FirstPacket *Seconds `json:"first_packet"`
 }
 
-// Transfer is a hand-over that begins or is over.
+// Transfer is a hand-over that begins, goes on or is over.
 type Transfer struct {
 	T       Seconds `json:"t"`
 	Target  string  `json:"target,omitempty"`
+	Status  int     `json:"status,omitempty"` // provisional, of the target
 	Outcome string  `json:"outcome,omitempty"`
 	Cause   string  `json:"cause,omitempty"`
 }
@@ -238,6 +239,8 @@ func (t *Teller) event(s Step) {
 		t.playStarted(ev.Cue, s.Rendered)
 	case machine.PlayEnded:
 		t.playEnded(ev)
+	case machine.TransferProgress:
+		t.say(KindTransfer, Transfer{T: t.at, Target: ev.Target, Status: ev.Status})
 	case machine.TransferDone:
 		t.say(KindTransfer, Transfer{T: t.at, Target: ev.Target, Outcome: string(ev.Outcome), Cause: ev.Cause})
 		if ev.Outcome.Success() {

@@ -1,0 +1,197 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// desktop and handset are what the page is looked at with.
+var (
+	desktop = map[string]int{"width": 1280, "height": 860}
+	handset = map[string]int{"width": 390, "height": 844}
+)
+
+// call presses Call on the page of a bridge and waits until it is answered.
+func (c *chromium) call(b *bridge) {
+	c.t.Helper()
+	c.open("http://" + b.http + "/")
+	c.wait(20*time.Second, "document.querySelector('#agent')?.options.length > 0 && !document.querySelector('#call').disabled")
+	c.click("#call")
+	c.wait(30*time.Second, "document.documentElement.dataset.state === 'up'")
+}
+
+// loud waits until the page hears something.
+func (c *chromium) loud(limit time.Duration) {
+	c.t.Helper()
+	c.wait(limit, "window.ivrbridge.remoteLevel() > -45")
+}
+
+func TestBrowserTalksToTheDemo(t *testing.T) {
+	needRecogniser(t)
+	b := demo(t)
+	c := browse(t, sight{Microphone: microphone(t, 4., "opening hours"), Viewport: desktop})
+	c.call(b)
+	c.event(10*time.Second, "agent", "e.text.includes('welcome')")
+	c.loud(10 * time.Second)
+
+	// Speech over the prompt stops it, is understood and answered.
+	c.event(30*time.Second, "agent_end", "e.why === 'stopped'")
+	c.event(30*time.Second, "caller", "e.final && e.text.toLowerCase().includes('opening hours')")
+	c.event(30*time.Second, "agent", "e.text.includes('nine to five')")
+	turn := c.event(30*time.Second, "turn", "e.n > 1 && e.first_packet !== null && e.speech_end !== null")
+	order := []string{"speech_end", "transcript", "sent", "first_trace", "first_audio", "first_packet"}
+	for i := range order[1:] {
+		require.LessOrEqual(t, turn[order[i]], turn[order[i+1]], "%s before %s in %v", order[i], order[i+1], turn)
+	}
+
+	// Silence brings the flow's own words, when they are due.
+	asked := c.event(30*time.Second, "listen", "e.open && e.no_reply > 5 && e.no_reply < 6.1")
+	again := c.event(60*time.Second, "agent", "e.text.includes('Are you still there')")
+	require.InDelta(t, asked["t"].(float64)+asked["no_reply"].(float64), again["t"], 3)
+
+	// A key during the prompt; the boss is busy, and the caller is back.
+	c.click("[data-key='4'], [data-test='key-4']")
+	c.event(20*time.Second, "caller", "e.keyed && e.text === '4'")
+	c.wait(20*time.Second, "window.ivrbridge.events.some((x) => x.kind === 'state' && x.data.state === 'transferring')")
+	busy := c.event(30*time.Second, "transfer", "e.outcome === 'busy'")
+	require.Equal(t, "486", busy["cause"])
+	c.event(30*time.Second, "agent", "e.text.includes('another line')")
+	c.event(30*time.Second, "listen", "e.open")
+
+	// A choice that is clicked; the human answers and is heard.
+	c.click("#choices button:has-text('Speak to a human')")
+	c.event(30*time.Second, "transfer", "e.outcome === 'connected'")
+	c.wait(10*time.Second, "document.documentElement.dataset.state === 'bridged'")
+	c.loud(15 * time.Second)
+	c.click("#hangup")
+	c.wait(15*time.Second, "['ended', 'idle'].includes(document.documentElement.dataset.state)")
+	c.quiet()
+
+	rec := b.records(1)[0]
+	require.Equal(t, "browser", rec.Trunk)
+	require.Equal(t, "transferred", string(rec.Class))
+}
+
+func TestBrowserHearsATone(t *testing.T) {
+	const hz = 1000
+	wav := toneFile(t, hz, 20)
+	host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, wav) }))
+	t.Cleanup(host.Close)
+	b := serve(t, settings{agent: newAgent(t, fmt.Sprintf(`
+blocks:
+  start:
+    - audio: %s/tone.wav
+    - capture: {into: said}
+    - end
+`, host.URL))})
+	c := browse(t, sight{Microphone: microphone(t, 1.), Viewport: desktop})
+	c.call(b)
+	c.wait(20*time.Second, fmt.Sprintf("Math.abs(window.ivrbridge.remoteFrequency() - %d) < 20", hz))
+	for range 5 {
+		level, heard := c.number("window.ivrbridge.remoteLevel()"), c.number("window.ivrbridge.remoteFrequency()")
+		require.InDelta(t, hz, heard, 20)
+		require.InDelta(t, -19, level, 8, "dBFS of a prompt at -16 dBm0")
+	}
+	// Keys go as telephone-events.
+	before := c.number("window.ivrbridge.events.filter((x) => x.kind === 'caller' && x.data.keyed).length")
+	c.do("press", map[string]any{"key": "7"})
+	c.event(20*time.Second, "caller", "e.keyed && e.text === '7'")
+	require.InDelta(t, 0, before, 0)
+	// A page that is closed hangs up.
+	c.do("close", nil)
+	await(t, 20*time.Second, "the call's end", func() bool { return b.metric("ivrbridge_calls_active") == 0 })
+	rec := b.records(1)[0]
+	require.Equal(t, "caller_hangup", string(rec.Class))
+	c.quiet()
+}
+
+func toneFile(t *testing.T, hz, seconds int) string {
+	t.Helper()
+	need(t, "sox")
+	file := filepath.Join(t.TempDir(), "tone.wav")
+	run(t, "sox", "-q", "-n", "-r", "8000", "-c", "1", "-b", "16", file, "synth", fmt.Sprint(seconds), "sine", fmt.Sprint(hz), "vol", "0.3")
+	return file
+}
+
+func TestBrowserShowsTextAsText(t *testing.T) {
+	const attack = `<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>`
+	b := serve(t, settings{agent: newAgent(t, `
+blocks:
+  start:
+    - text: '`+attack+`'
+    - choice:
+        options:
+          - {button: '`+attack+`', goto: start}
+`)})
+	c := browse(t, sight{Microphone: microphone(t, 1.), Viewport: desktop})
+	c.call(b)
+	c.event(20*time.Second, "listen", "e.choices.length === 1")
+	c.do("fill", map[string]any{"selector": "#say-text", "text": attack})
+	c.do("press", map[string]any{"key": "Enter"})
+	c.wait(20*time.Second, "document.querySelector('#log').innerText.includes('onerror')")
+	require.JSONEq(t, "true", string(c.evaluate("window.pwned === undefined && !document.querySelector('#desk img[onerror]')")))
+	c.click("#hangup")
+	c.quiet()
+}
+
+func TestBrowserWithoutAMicrophoneIsToldWhatToDo(t *testing.T) {
+	b := serve(t, settings{agent: newAgent(t, "blocks:\n  start:\n    - speak: Hello.\n    - end\n")})
+	c := browse(t, sight{Viewport: handset})
+	c.open("http://" + b.http + "/")
+	c.wait(20*time.Second, "!document.querySelector('#call').disabled")
+	c.click("#call")
+	c.wait(20*time.Second, "!document.querySelector('#trouble').hidden")
+	var said string
+	require.NoError(t, json.Unmarshal(c.do("text", map[string]any{"selector": "#trouble"}), &said))
+	require.Contains(t, strings.ToLower(said), "microphone")
+	require.InDelta(t, 0, b.metric("ivrbridge_calls_total"), 0, "no call was made")
+}
+
+// shots makes the pictures of the documentation: SHOTS names the folder.
+func TestBrowserPictures(t *testing.T) {
+	dir := os.Getenv("SHOTS")
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	b := demo(t)
+	c := browse(t, sight{Microphone: microphone(t, 1.), Viewport: desktop})
+	shoot := func(state string) {
+		for scheme, size := range map[string]map[string]int{"light": desktop, "dark": desktop, "phone-light": handset, "phone-dark": handset} {
+			c.do("viewport", size)
+			c.do("scheme", map[string]any{"colorScheme": scheme[strings.LastIndexByte(scheme, '-')+1:]})
+			c.evaluate("new Promise((done) => setTimeout(done, 400))")
+			file := filepath.Join(dir, "phone-"+state+"-"+scheme+".png")
+			c.do("shot", map[string]any{"file": file})
+			info, err := os.Stat(file)
+			require.NoError(t, err)
+			require.Greater(t, info.Size(), int64(8<<10), "%s is nearly empty", file)
+		}
+	}
+	c.open("http://" + b.http + "/")
+	c.wait(20*time.Second, "!document.querySelector('#call').disabled")
+	shoot("ready")
+	c.click("#call")
+	c.event(30*time.Second, "listen", "e.choices.length > 0")
+	shoot("talking")
+	c.do("press", map[string]any{"key": "4"})
+	c.event(30*time.Second, "transfer", "e.outcome === 'busy'")
+	c.event(30*time.Second, "listen", "e.open")
+	c.do("press", map[string]any{"key": "3"})
+	c.wait(40*time.Second, "document.documentElement.dataset.state === 'bridged'")
+	shoot("handed-over")
+	c.do("viewport", desktop)
+	c.click("#hangup")
+	c.wait(20*time.Second, "['ended', 'idle'].includes(document.documentElement.dataset.state)")
+	shoot("ended")
+	c.quiet()
+}
