@@ -160,7 +160,7 @@ func (a *App) Start(ctx context.Context) error {
 		a.engine.Close()
 		return a.ports.Close()
 	})
-	server, err := sip.NewServer(a.sipConfig())
+	server, err := sip.NewServer(a.sipConfig()) //nolint:contextcheck // its calls live as long as it does
 	if err != nil {
 		return fmt.Errorf("sip: %w", err)
 	}
@@ -174,7 +174,7 @@ func (a *App) Start(ctx context.Context) error {
 	if err := a.openRTC(ctx); err != nil {
 		return err
 	}
-	return a.serveHTTP() //nolint:contextcheck // until Stop
+	return a.serveHTTP()
 }
 
 // listen opens the configured SIP sockets.

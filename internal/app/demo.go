@@ -184,7 +184,7 @@ func (d *Demo) startHuman(ctx context.Context) error {
 		Engine: d.engine, Codecs: codecs(d.conf.Media.Codecs), Trusted: trunk.Peers, VAD: vad.Config{}, FirstSilence: 0,
 		Advertise: func(peer netip.Addr) netip.Addr { return d.advertised(trunk, peer) }, Log: d.Human.log,
 	}
-	s, err := sip.NewServer(sip.Config{
+	s, err := sip.NewServer(sip.Config{ //nolint:contextcheck // its calls live as long as it does
 		Handler: d.Human, Log: d.Human.log, UserAgent: "ivrbridge-human/" + d.opts.Version,
 		Trunks: []sip.Trunk{{Name: trunk.Name, Peers: trunk.Peers, Local: true}},
 	})

@@ -131,7 +131,7 @@ func (p *phones) Call(ctx context.Context, o admin.Offer) (admin.Answer, error) 
 	out := p.app.outbound()
 	conf.Targets = p.app.targets(ag, out, p.app.reachedAt(out), outboundHost(out))
 	ph.call = call.New(conf)
-	ph.line, err = line.NewBrowser(p.api, p.app.lineConfig(ag, out, log), ph.call, p.app.dialer(ag, log))
+	ph.line, err = line.NewBrowser(p.api, p.app.lineConfig(ag, out, log), ph.call, p.app.dialer(ag, log)) //nolint:contextcheck // the line outlives the request
 	if err != nil {
 		release()
 		log.Warn("browser's call refused", zap.Error(err))
@@ -284,7 +284,7 @@ func (ph *phone) Reoffer(ctx context.Context, sdp string) (string, error) {
 // Candidates implements admin.PhoneSession.
 func (ph *phone) Candidates(_ context.Context, all []admin.Candidate) error {
 	for _, c := range all {
-		if err := ph.line.Candidate(rtc.Candidate{Candidate: c.Candidate, SDPMid: c.SDPMid, SDPMLineIndex: c.SDPMLineIndex}); err != nil {
+		if err := ph.line.Candidate(rtc.Candidate{Candidate: c.Candidate, SDPMid: c.SDPMid, SDPMLineIndex: c.SDPMLineIndex}); err != nil { //nolint:contextcheck // the line outlives the request
 			return &admin.PhoneError{Status: 400, Code: "bad_offer", Reason: "the candidate cannot be used"}
 		}
 	}

@@ -57,7 +57,7 @@ func (a *App) openRTC(ctx context.Context) error {
 	for _, s := range a.conf.RTC.ICEServers {
 		conf.ICEServers = append(conf.ICEServers, rtc.ICEServer{URLs: s.URLs, Username: s.Username, Credential: s.Credential.Reveal()})
 	}
-	if a.rtc, err = rtc.New(conf); err != nil {
+	if a.rtc, err = rtc.New(conf); err != nil { //nolint:contextcheck // until Stop
 		_, _ = udp.Close(), tcp.Close()
 		return fmt.Errorf("browsers' media: %w", err)
 	}

@@ -123,7 +123,7 @@ func (c *caller) open(ctx context.Context) (stop func(), err error) {
 	}
 	c.engine = media.NewEngine(media.EngineConfig{Shards: 1, Ports: media.UDPPorts(ip, lo, hi, time.Second), Log: c.log})
 	everyone := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
-	c.server, err = sip.NewServer(sip.Config{
+	c.server, err = sip.NewServer(sip.Config{ //nolint:contextcheck // its calls live as long as it does
 		Handler: sip.HandlerFunc(func(_ context.Context, in *sip.Call) { _ = in.Reject(486, "") }),
 		Log:     c.log, UserAgent: "ivrbridge-call", Trunks: []sip.Trunk{{Name: "any", Peers: everyone}},
 	})

@@ -82,7 +82,7 @@ func (b *Browser) Answer(ctx context.Context) error {
 	case <-b.peer.Connected():
 		return nil
 	case <-b.ctx.Done():
-		return context.Cause(b.ctx)
+		return context.Cause(b.ctx) //nolint:contextcheck // of the line's end
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -157,7 +157,7 @@ func (b *Browser) Refer(ctx context.Context, r call.Referral, progress func(stat
 	progress(100)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	defer context.AfterFunc(b.ctx, stop)() // who hangs up calls nobody any longer
+	defer context.AfterFunc(b.ctx, stop)() //nolint:contextcheck // who hangs up calls nobody any longer
 	far, err := b.dial(ctx, r, progress)
 	if err != nil {
 		var refused interface{ SIPStatus() int }
@@ -202,7 +202,7 @@ func (b *Browser) join(far *Line) bool {
 // that a line which is up is alive.
 func (b *Browser) Alive(context.Context) error {
 	if b.ctx.Err() != nil {
-		return context.Cause(b.ctx)
+		return context.Cause(b.ctx) //nolint:contextcheck // of the line's end
 	}
 	return nil
 }

@@ -41,6 +41,7 @@ var ErrClosed = errors.New("rtc: closed")
 const (
 	defaultTimeout = 10 * time.Second
 	gatherWait     = 2 * time.Second // for candidates of TURN servers; those of our ports come at once
+	socketBuffer   = 4 << 20         // bytes, as far as the system lets us
 	tcpQueue       = 64              // packets read from a TCP connection that wait
 	tcpBuffer      = 64 << 10        // bytes that wait to be written to one, before packets are dropped
 	tcpMost        = 2000            // TCP connections at a time
@@ -141,6 +142,15 @@ func New(c Config) (*API, error) {
 func (a *API) listen(servers []string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
+	// One socket carries what the SIP legs have thousands for.
+	if c, ok := a.conf.UDP.(interface {
+		SetReadBuffer(bytes int) error
+		SetWriteBuffer(bytes int) error
+	}); ok {
+		if err := errors.Join(c.SetReadBuffer(socketBuffer), c.SetWriteBuffer(socketBuffer)); err != nil {
+			a.log.Debug("buffers of the udp port are the system's", zap.Error(err))
+		}
+	}
 	if len(servers) > 0 && len(a.conf.External) == 0 {
 		mux := ice.NewUniversalUDPMuxDefault(ice.UniversalUDPMuxParams{
 			UDPConn: a.conf.UDP, Logger: a.logs.NewLogger(scopeUDP), XORMappedAddrCacheTTL: time.Nanosecond,

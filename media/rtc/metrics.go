@@ -81,5 +81,5 @@ func outcome(why error) string {
 			return o.name
 		}
 	}
-	return "closed"
+	return "fault"
 }

@@ -202,13 +202,13 @@ func (p *Peer) add(c Candidate) {
 	}
 }
 
-// recall tries what came before its description. Called with turn held.
+// recall tries what came before its description; what is of none that came is
+// dropped. Called with turn held.
 func (p *Peer) recall() {
-	waiting := p.early
-	p.early = nil
-	for _, c := range waiting {
+	for _, c := range slices.Clone(p.early) {
 		p.add(c)
 	}
+	p.early = nil
 }
 
 // try lets ICE try candidates, so many at most since its last restart. Called

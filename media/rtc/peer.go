@@ -237,20 +237,18 @@ func (p *Peer) expired() {
 	armed := p.armed
 	p.mu.Unlock()
 	if armed {
-		p.fail()
+		p.fail(ErrVanished)
 	}
 }
 
-// fail ends a peer whose media does not run, or not any more.
-func (p *Peer) fail() {
+// fail ends a peer whose media does not run, or for why not any more.
+func (p *Peer) fail(why error) {
 	p.mu.Lock()
-	up := p.up
-	p.mu.Unlock()
-	if up {
-		p.end(ErrVanished)
-		return
+	if !p.up {
+		why = ErrNoMedia
 	}
-	p.end(ErrNoMedia)
+	p.mu.Unlock()
+	p.end(why)
 }
 
 // pathChanged follows ICE.
@@ -286,9 +284,9 @@ func (p *Peer) connectionChanged(s webrtc.PeerConnectionState) {
 		case webrtc.PeerConnectionStateConnected:
 			p.rise()
 		case webrtc.PeerConnectionStateFailed:
-			p.fail()
+			p.fail(ErrVanished)
 		case webrtc.PeerConnectionStateClosed:
-			p.end(ErrPeerClosed) // no news when it is we who close
+			p.fail(ErrPeerClosed) // no news when it is we who close
 		default: // on the way
 		}
 	})

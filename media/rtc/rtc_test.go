@@ -406,6 +406,7 @@ func TestToneBothWays(t *testing.T) {
 	p.Close()
 	require.ErrorIs(t, context.Cause(p.Context()), ErrClosed)
 	until(t, "the peer is gone", func() bool { return s.api.count() == 0 })
+	until(t, "the page knows", func() bool { return b.pc.ConnectionState() == webrtc.PeerConnectionStateClosed })
 }
 
 func TestMixedLaws(t *testing.T) {

@@ -48,6 +48,7 @@ type settings struct {
 	// sip is YAML beneath sip, trunks a whole block; empty: the local trunk.
 	sip, trunks string
 	codecs      string
+	http        string // YAML of a flow mapping, beside listen
 }
 
 // serve starts ivrbridge serve and waits until it takes calls.
@@ -73,7 +74,7 @@ func serve(t *testing.T, s settings) *bridge {
 		}
 	}
 	conf.WriteString(indent(4, s.conf))
-	fmt.Fprintf(&conf, "http: {listen: %q}\nrtc: {listen: %q}\nlog: {level: debug, format: json}\n", b.http, local(web+2))
+	fmt.Fprintf(&conf, "http: {listen: %q, %s}\nrtc: {listen: %q}\nlog: {level: debug, format: json}\n", b.http, s.http, local(web+2))
 	file := filepath.Join(t.TempDir(), "bridge.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(conf.String()), 0o600))
 	b.start("serve", "--config", file)
@@ -262,4 +263,23 @@ func (b *bridge) desk() string {
 	at, err := netip.ParseAddrPort(b.sip)
 	require.NoError(b.t, err)
 	return local(int(at.Port()) + 2)
+}
+
+// get reads JSON of the API.
+func (b *bridge) get(path string, into any) {
+	b.t.Helper()
+	r, err := http.Get("http://" + b.http + path)
+	require.NoError(b.t, err)
+	defer func() { _ = r.Body.Close() }()
+	require.Equal(b.t, http.StatusOK, r.StatusCode)
+	require.NoError(b.t, json.NewDecoder(r.Body).Decode(into))
+}
+
+// post sends JSON to the API, which takes it.
+func (b *bridge) post(path, body string) {
+	b.t.Helper()
+	r, err := http.Post("http://"+b.http+path, "application/json", strings.NewReader(body))
+	require.NoError(b.t, err)
+	_ = r.Body.Close()
+	require.Less(b.t, r.StatusCode, 300)
 }

@@ -12,7 +12,7 @@ import (
 
 func TestButtonOnAnotherSite(t *testing.T) {
 	const hz = 900
-	tone := site(t, "", map[string]string{"/tone.wav": toneFile(t, hz, 30)})
+	tone := site(t, map[string]string{"/tone.wav": toneFile(t, hz, 30)})
 	a := newAgent(t, fmt.Sprintf(`
 variables: {page: ""}
 blocks:
@@ -27,7 +27,7 @@ blocks:
 	policy := "default-src 'none'; script-src %[1]s; connect-src %[1]s; style-src 'none'"
 	var page string
 	b := serve(t, settings{agent: a, conf: func() string {
-		s := site(t, "", map[string]string{"/": shop})
+		s := site(t, map[string]string{"/": shop})
 		page = s.URL
 		return fmt.Sprintf("web: {origins: [%q]}\n", page)
 	}()})
@@ -51,7 +51,7 @@ blocks:
 	c.quiet()
 
 	// A site that is not listed gets no call.
-	other := site(t, "", map[string]string{"/": shop})
+	other := site(t, map[string]string{"/": shop})
 	c.open(other.URL + "/")
 	c.wait(20*time.Second, "document.querySelector('ivrbridge-button')?.shadowRoot?.querySelector('[data-test=launch]')")
 	c.click("ivrbridge-button [data-test=launch]")

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func (c *chromium) call(b *bridge) {
 	c.open("http://" + b.http + "/")
 	c.wait(20*time.Second, "document.querySelector('#agent')?.options.length > 0 && !document.querySelector('#call').disabled")
 	c.click("#call")
-	c.wait(30*time.Second, "document.documentElement.dataset.state === 'up'")
+	c.wait(30*time.Second, "['up', 'transferring', 'bridged', 'ended'].includes(document.documentElement.dataset.state)")
 }
 
 // loud waits until the page hears something.
@@ -118,7 +119,7 @@ func toneFile(t *testing.T, hz, seconds int) string {
 	t.Helper()
 	need(t, "sox")
 	file := filepath.Join(t.TempDir(), "tone.wav")
-	run(t, "sox", "-q", "-n", "-r", "8000", "-c", "1", "-b", "16", file, "synth", fmt.Sprint(seconds), "sine", fmt.Sprint(hz), "vol", "0.3")
+	run(t, "sox", "-q", "-n", "-r", "8000", "-c", "1", "-b", "16", file, "synth", strconv.Itoa(seconds), "sine", strconv.Itoa(hz), "vol", "0.3")
 	return file
 }
 
@@ -156,7 +157,98 @@ func TestBrowserWithoutAMicrophoneIsToldWhatToDo(t *testing.T) {
 	require.InDelta(t, 0, b.metric("ivrbridge_calls_total"), 0, "no call was made")
 }
 
-// shots makes the pictures of the documentation: SHOTS names the folder.
+func TestBrowserThatVanishesIsMissed(t *testing.T) {
+	b := serve(t, settings{agent: newAgent(t, waiting)})
+	c := browse(t, sight{Microphone: microphone(t, 1.), Viewport: desktop})
+	c.call(b)
+	c.event(20*time.Second, "listen", "e.open")
+	began := time.Now()
+	c.do("crash", nil)
+	await(t, 30*time.Second, "the call's end", func() bool { return b.metric("ivrbridge_calls_active") == 0 })
+	t.Logf("noticed after %s", time.Since(began).Round(100*time.Millisecond))
+	rec := b.records(1)[0]
+	require.Equal(t, "media_timeout", string(rec.Class), rec.Why)
+}
+
+// waiting asks and waits for a long time.
+const waiting = `
+blocks:
+  start:
+    - speak: What is it?
+    - capture: {into: said, no_reply: {timeout: 600, goto: start}}
+    - goto: start
+`
+
+func TestBrowserSignsInOverHTTPS(t *testing.T) {
+	const token = "a token of sixteen letters and more"
+	https := local(freePorts(t, 2))
+	b := serve(t, settings{
+		agent: newAgent(t, "blocks:\n  start:\n    - speak: Good day.\n    - end\n"),
+		http:  fmt.Sprintf("token: %q, https: %q, tls: {cache: %q}", token, https, t.TempDir()),
+	})
+	c := browse(t, sight{Microphone: microphone(t, 1.), Viewport: desktop})
+	c.open("https://" + https + "/")
+	c.wait(20*time.Second, "!document.querySelector('#signin').hidden")
+	c.do("fill", map[string]any{"selector": "#signin-token", "text": "something else"})
+	c.do("press", map[string]any{"key": "Enter"})
+	c.wait(20*time.Second, "document.querySelector('#signin-error').innerText !== ''")
+	c.do("fill", map[string]any{"selector": "#signin-token", "text": token})
+	c.do("press", map[string]any{"key": "Enter"})
+	c.wait(20*time.Second, "!document.querySelector('#desk').hidden && !document.querySelector('#call').disabled")
+	c.click("#call")
+	// The agent ends the call, and the page says so.
+	c.event(30*time.Second, "agent", "e.text.includes('Good day')")
+	ended := c.event(30*time.Second, "state", "e.state === 'ended'")
+	require.Equal(t, "completed", ended["class"])
+	c.wait(10*time.Second, "['ended', 'idle'].includes(document.documentElement.dataset.state)")
+	require.NotContains(t, b.log.String(), token)
+}
+
+func TestBrowserIsHandedOverAndBack(t *testing.T) {
+	desk := demo(t)
+	b := serve(t, settings{agent: newAgent(t, `
+blocks:
+  start:
+    - action:
+        name: dial
+        stop: true
+        body: {target: human}
+        default: failed
+        paths: [{name: success, steps: [end]}, {name: failed, steps: [end]}]
+`), conf: human(desk.sip, "")}) // the demo's agent is the human here
+	c := browse(t, sight{Microphone: microphone(t, 1.), Viewport: desktop})
+	c.call(b)
+	c.event(20*time.Second, "transfer", "e.status === 180 || e.outcome === 'connected'")
+	c.wait(20*time.Second, "document.documentElement.dataset.state === 'bridged'")
+	c.loud(20 * time.Second)
+	require.InDelta(t, 1, desk.metric("ivrbridge_calls_active"), 0)
+
+	// Keys of the page reach the human.
+	c.do("press", map[string]any{"key": "2"})
+	await(t, 20*time.Second, "a key at the human's", func() bool { return desk.metric("ivrbridge_dtmf_digits_total") > 0 })
+
+	// An operator ends the call of both.
+	list := struct {
+		Calls []struct{ ID, Trunk string } `json:"calls"`
+	}{}
+	b.get("/api/v1/calls", &list)
+	require.Len(t, list.Calls, 1)
+	require.Equal(t, "browser", list.Calls[0].Trunk)
+	b.post("/api/v1/calls/"+list.Calls[0].ID+"/hangup", `{"why":"the test is over"}`)
+	c.event(20*time.Second, "state", "e.state === 'ended'")
+	await(t, 20*time.Second, "the human's call to end", func() bool { return desk.metric("ivrbridge_calls_active") == 0 })
+
+	// The other way round: the human hangs up.
+	c.click("#call")
+	c.wait(30*time.Second, "document.documentElement.dataset.state === 'bridged'")
+	desk.get("/api/v1/calls", &list)
+	require.Len(t, list.Calls, 1)
+	desk.post("/api/v1/calls/"+list.Calls[0].ID+"/hangup", `{}`)
+	c.event(40*time.Second, "state", "e.state === 'ended' && e.class === 'transferred'")
+	c.quiet()
+}
+
+// TestBrowserPictures makes the pictures of the documentation: SHOTS names the folder.
 func TestBrowserPictures(t *testing.T) {
 	dir := os.Getenv("SHOTS")
 	if dir == "" {

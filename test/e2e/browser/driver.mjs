@@ -52,6 +52,11 @@ const commands = {
   async scheme({ colorScheme }) { await page.emulateMedia({ colorScheme }); },
   async viewport({ width, height }) { await page.setViewportSize({ width, height }); },
   async close() { await page.close({ runBeforeUnload: true }); },
+  /** Ends the page's process with all that it had open. */
+  async crash() {
+    page.goto('chrome://crash').catch(() => {});
+    await new Promise((done) => { page.once('crash', done); });
+  },
   async noise() { return noise; },
   /** Bundles a package of node_modules for a page. */
   async bundle({ name, global, file }) {
