@@ -23,7 +23,7 @@ COPY --from=build /src/bin/ivrbridge /usr/local/bin/
 ENV ZONEINFO=/usr/share/zoneinfo.zip HOME=/var/lib/ivrbridge TMPDIR=/var/lib/ivrbridge PATH=/usr/local/bin
 USER 65532:65532
 WORKDIR /var/lib/ivrbridge
-EXPOSE 5060/udp 5060/tcp 8080/tcp
+EXPOSE 5060/udp 5060/tcp 8080/tcp 8189/udp 8189/tcp
 ENTRYPOINT ["/usr/local/bin/ivrbridge"]
 CMD ["serve"]
 
@@ -36,6 +36,6 @@ ENV ZONEINFO=/usr/share/zoneinfo.zip HOME=/var/lib/ivrbridge
 COPY --from=build /usr/local/go/lib/time/zoneinfo.zip /usr/share/zoneinfo.zip
 USER 65532:65532
 WORKDIR /var/lib/ivrbridge
-EXPOSE 5060/udp 5060/tcp 8080/tcp
+EXPOSE 5060/udp 5060/tcp 8080/tcp 8189/udp 8189/tcp
 ENTRYPOINT ["/usr/local/bin/ivrbridge"]
 CMD ["serve"]

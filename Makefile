@@ -105,6 +105,10 @@ image: ## build the container image with docker or podman (TARGET=static: withou
 	@engine=$$(command -v docker || command -v podman) || { echo "neither docker nor podman is installed" >&2; exit 1; }; \
 	"$$engine" build --build-arg VERSION=$(VERSION) --target $(or $(TARGET),speech) -t ivrbridge:$(or $(TARGET),latest) .
 
+.PHONY: shots
+shots: build $(BROWSER)/node_modules/.package-lock.json ## take the pictures of the documentation again
+	@SHOTS=$(CURDIR)/docs/images $(E2E) -run '^TestBrowserPictures$$' ./test/e2e
+
 .PHONY: recordings
 recordings: ## render the demo's sentences again, with flite and sox
 	@deploy/tools/recordings.sh

@@ -174,7 +174,13 @@ func (a *App) Start(ctx context.Context) error {
 	if err := a.openRTC(ctx); err != nil {
 		return err
 	}
-	return a.serveHTTP()
+	if err := a.serveHTTP(); err != nil {
+		return err
+	}
+	if page := a.Page(); page != "" {
+		a.log.Info("phone in the browser", zap.String("url", page))
+	}
+	return nil
 }
 
 // listen opens the configured SIP sockets.
