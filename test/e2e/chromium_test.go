@@ -22,6 +22,8 @@ type chromium struct {
 	in  io.WriteCloser
 	out *bufio.Scanner
 	n   int
+	// probe is the object in the page that shows the call.
+	probe string
 }
 
 // sight is how a page is looked at.
@@ -42,7 +44,7 @@ func browse(t *testing.T, s sight) *chromium {
 		}
 		t.Skip("browser/node_modules is missing: run make e2e")
 	}
-	c := &chromium{t: t, cmd: exec.Command("node", "browser/driver.mjs")}
+	c := &chromium{t: t, probe: "window.ivrbridge", cmd: exec.Command("node", "browser/driver.mjs")}
 	c.cmd.Stderr = os.Stderr
 	in, err := c.cmd.StdinPipe()
 	require.NoError(t, err)
@@ -111,7 +113,7 @@ func (c *chromium) wait(limit time.Duration, script string) json.RawMessage {
 	c.t.Helper()
 	value, err := c.try("wait", map[string]any{"script": script, "timeout": limit.Milliseconds()})
 	if err != nil {
-		state, _ := c.try("evaluate", map[string]any{"script": "JSON.stringify({state: document.documentElement.dataset, events: (window.ivrbridge?.events ?? []).filter((x) => x.kind !== 'stats').slice(-40).map((x) => x.kind + ' ' + JSON.stringify(x.data).slice(0, 160))})"})
+		state, _ := c.try("evaluate", map[string]any{"script": "JSON.stringify({state: document.documentElement.dataset, events: (" + c.probe + "?.events ?? []).filter((x) => x.kind !== 'stats').slice(-40).map((x) => x.kind + ' ' + JSON.stringify(x.data).slice(0, 160))})"})
 		c.t.Fatalf("not within %s: %s\n%v\n%s", limit, script, err, state)
 	}
 	return value
@@ -134,7 +136,7 @@ func (c *chromium) number(script string) float64 {
 func (c *chromium) event(limit time.Duration, kind, condition string) map[string]any {
 	c.t.Helper()
 	found := c.wait(limit, fmt.Sprintf(
-		"(() => { const found = window.ivrbridge.events.findLast((x) => x.kind === %q && ((e) => %s)(x.data)); return found ? found.data : null; })()", kind, condition))
+		"(() => { const found = %s.events.findLast((x) => x.kind === %q && ((e) => %s)(x.data)); return found ? found.data : null; })()", c.probe, kind, condition))
 	var data map[string]any
 	require.NoError(c.t, json.Unmarshal(found, &data))
 	return data

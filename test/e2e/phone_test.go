@@ -33,7 +33,7 @@ func (c *chromium) call(b *bridge) {
 // loud waits until the page hears something.
 func (c *chromium) loud(limit time.Duration) {
 	c.t.Helper()
-	c.wait(limit, "window.ivrbridge.remoteLevel() > -45")
+	c.wait(limit, c.probe+".remoteLevel() > -45")
 }
 
 func TestBrowserTalksToTheDemo(t *testing.T) {
@@ -41,6 +41,29 @@ func TestBrowserTalksToTheDemo(t *testing.T) {
 	b := demo(t)
 	c := browse(t, sight{Microphone: microphone(t, 4., "opening hours"), Viewport: desktop})
 	c.call(b)
+	c.converses(controls{key: "[data-test='key-4']", choice: "#choices button:has-text('Speak to a human')"})
+	c.wait(10*time.Second, "document.documentElement.dataset.state === 'bridged'")
+	c.click("#hangup")
+	c.wait(15*time.Second, "['ended', 'idle'].includes(document.documentElement.dataset.state)")
+	c.quiet()
+
+	rec := b.records(1)[0]
+	require.Equal(t, "browser", rec.Trunk)
+	require.Equal(t, "transferred", string(rec.Class))
+	require.Len(t, rec.Transfers, 2)
+	require.Equal(t, "busy", rec.Transfers[0].Outcome)
+	require.Equal(t, "connected", rec.Transfers[1].Outcome)
+}
+
+// controls are where a page is pressed: key 4, and the choice of a human.
+type controls struct{ key, choice string }
+
+// converses holds a whole conversation with the demo's flow, by a caller who says
+// "opening hours" into the greeting: words, silence, a key, a choice that is
+// clicked, a hand-over that fails and one that does not.
+func (c *chromium) converses(at controls) {
+	t := c.t
+	t.Helper()
 	c.event(10*time.Second, "agent", "e.text.includes('welcome')")
 	c.loud(10 * time.Second)
 
@@ -60,26 +83,19 @@ func TestBrowserTalksToTheDemo(t *testing.T) {
 	require.InDelta(t, asked["t"].(float64)+asked["no_reply"].(float64), again["t"], 3)
 
 	// A key during the prompt; the boss is busy, and the caller is back.
-	c.click("[data-key='4'], [data-test='key-4']")
+	c.click(at.key)
 	c.event(20*time.Second, "caller", "e.keyed && e.text === '4'")
-	c.wait(20*time.Second, "window.ivrbridge.events.some((x) => x.kind === 'state' && x.data.state === 'transferring')")
+	c.event(20*time.Second, "state", "e.state === 'transferring'")
 	busy := c.event(30*time.Second, "transfer", "e.outcome === 'busy'")
 	require.Equal(t, "486", busy["cause"])
 	c.event(30*time.Second, "agent", "e.text.includes('another line')")
 	c.event(30*time.Second, "listen", "e.open")
 
 	// A choice that is clicked; the human answers and is heard.
-	c.click("#choices button:has-text('Speak to a human')")
+	c.click(at.choice)
 	c.event(30*time.Second, "transfer", "e.outcome === 'connected'")
-	c.wait(10*time.Second, "document.documentElement.dataset.state === 'bridged'")
+	c.event(10*time.Second, "state", "e.state === 'bridged'")
 	c.loud(15 * time.Second)
-	c.click("#hangup")
-	c.wait(15*time.Second, "['ended', 'idle'].includes(document.documentElement.dataset.state)")
-	c.quiet()
-
-	rec := b.records(1)[0]
-	require.Equal(t, "browser", rec.Trunk)
-	require.Equal(t, "transferred", string(rec.Class))
 }
 
 func TestBrowserHearsATone(t *testing.T) {

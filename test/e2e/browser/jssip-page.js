@@ -1,5 +1,5 @@
 // A softphone in a page: JsSIP, as the end-to-end tests drive it.
-const softphone = { state: 'new', registrations: 0, referred: '' };
+const softphone = { state: 'new', registrations: 0, obeys: true, referred: '' };
 window.softphone = softphone;
 
 /** Registers; registrations counts, and state says why not. */
@@ -39,6 +39,7 @@ softphone.call = (target) => {
   session.on('ended', (e) => { softphone.state = `ended: ${e.originator} ${e.cause}`; });
   session.on('refer', (e) => {
     softphone.referred = String(e.request.refer_to?.uri ?? '');
+    if (!softphone.obeys) { e.reject(); return; }
     e.accept((transferred) => { softphone.next = transferred; }, { mediaConstraints: { audio: true, video: false }, pcConfig: { iceServers: [] } });
   });
 };
