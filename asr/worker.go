@@ -84,7 +84,8 @@ func startWorker(ctx context.Context, path string, args []string, log *zap.Logge
 		case r.Error != "":
 			err = errors.New(r.Error)
 		case r.Ready == "":
-			err = fmt.Errorf("%s is no worker: %s", path, w.stderr.String())
+			w.end() // only then is all there that it has to say
+			return nil, fmt.Errorf("%s is no worker: %s", path, w.stderr.String())
 		default:
 			return w, nil
 		}
