@@ -137,8 +137,19 @@ func (s *Server) onCancel(r *request) {
 	cancel := tx.cancel
 	tx.mu.Unlock()
 	if cancel != nil && !tx.done() {
-		cancel(r)
+		s.apart(r, tx, func() { cancel(r) })
 	}
+}
+
+// apart does what answers a request, on behalf of another that came after it. If
+// the two came by different connections that is done in a goroutine: the reader
+// of one connection does not wait for who does not read from another.
+func (s *Server) apart(r *request, tx *serverTx, f func()) {
+	if r.transport == tx.req.transport && r.flow == tx.req.flow {
+		f()
+		return
+	}
+	s.spawn(f, nil)
 }
 
 func (s *Server) inDialog(r *request) {

@@ -219,6 +219,23 @@ func TestShutdownRefusesRingingCalls(t *testing.T) {
 	})
 }
 
+// TestShutdownSendsCancels gives a call up while it rings and ends at once: the
+// far end must not ring on.
+func TestShutdownSendsCancels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		p := r.peer("10.0.0.9:5070")
+		ctx, cancel := context.WithCancel(context.Background())
+		done := r.invite(ctx, InviteRequest{}, newMedia())
+		p.send(answer(p.recv(), 180, "Ringing", "f", ""))
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, (<-done).err, context.Canceled)
+		require.NoError(t, r.server.Shutdown(ctx))
+		require.Equal(t, "CANCEL", p.recv().method())
+	})
+}
+
 func TestKeepAlivesAndJunk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)

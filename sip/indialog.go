@@ -81,7 +81,7 @@ func (c *Call) onBye(tx *serverTx) {
 	early := c.phase == ringing && c.direction == Inbound
 	c.mu.Unlock()
 	if early { // RFC 3261 15.1.2: a caller may leave its early dialog so.
-		c.answered(c.invite, 487)
+		c.server.apart(tx.req, c.invite, func() { c.answered(c.invite, 487) })
 	}
 	c.end(ErrRemoteBye, reason)
 }

@@ -190,6 +190,66 @@ func TestStreamFraming(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 }
 
+// TestAnswerAfterTheConnection sends the answer of an INVITE whose connection is
+// gone to where its Via says that the caller listens (RFC 3261 18.2.2).
+func TestAnswerAfterTheConnection(t *testing.T) {
+	calls, answer := make(chan *Call, 1), make(chan struct{})
+	s := startLive(t, "127.0.0.1", func(c *Config) {
+		c.Handler = HandlerFunc(func(ctx context.Context, c *Call) {
+			calls <- c
+			<-answer
+			_ = c.Accept(ctx, newMedia())
+			<-ctx.Done()
+		})
+	})
+	listens, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = listens.Close() }()
+	p := s.dial(t)
+	l := (&peer{at: addrPort(listens.Addr().String())}).leg()
+	_, err = p.conn.Write([]byte(strings.Replace(l.req("INVITE", anySDP), "SIP/2.0/UDP", "SIP/2.0/TCP", 1)))
+	require.NoError(t, err)
+	require.Equal(t, 100, p.recv().code())
+	c := <-calls
+	require.NoError(t, p.conn.Close())
+	require.Eventually(t, func() bool { return s.server.flows.to(route{transport: TCP, addr: c.Source()}) == nil }, 10*time.Second, time.Millisecond)
+	close(answer)
+	conn, err := listens.Accept()
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+	again := &tcpPeer{t, conn, bufio.NewReader(conn)}
+	require.Equal(t, 200, again.recv().code())
+}
+
+// TestCancelByAnotherConnection answers a CANCEL where it came from and the INVITE
+// where that came from.
+func TestCancelByAnotherConnection(t *testing.T) {
+	for _, by := range []Transport{TCP, UDP} {
+		t.Run(string(by), func(t *testing.T) {
+			s := startLive(t, "127.0.0.1", func(c *Config) {
+				c.Handler = HandlerFunc(func(ctx context.Context, _ *Call) { <-ctx.Done() })
+			})
+			p := s.dial(t)
+			invite := strings.Replace(overTCP(p).req("INVITE", anySDP), "SIP/2.0/UDP", "SIP/2.0/TCP", 1)
+			_, err := p.conn.Write([]byte(invite))
+			require.NoError(t, err)
+			require.Equal(t, 100, p.recv().code())
+			cancel, _, _ := strings.Cut(strings.ReplaceAll(invite, "INVITE", "CANCEL"), "Content-")
+			conn, err := net.Dial(string(by), s.addr.String())
+			require.NoError(t, err)
+			defer func() { _ = conn.Close() }()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+			_, err = conn.Write([]byte(cancel + "Content-Length: 0\r\n\r\n"))
+			require.NoError(t, err)
+			if by == TCP {
+				require.Equal(t, 200, (&tcpPeer{t, conn, bufio.NewReader(conn)}).recv().code())
+			}
+			require.Equal(t, 487, p.recv().code())
+		})
+	}
+}
+
 func TestSilentConnectionsBlockNobody(t *testing.T) {
 	s := startLive(t, "127.0.0.1")
 	for range maxConnsPerIP - 1 {

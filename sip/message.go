@@ -226,6 +226,11 @@ func (r *request) replyTo() netip.AddrPort {
 	if _, symmetric := r.top.params.get("rport"); symmetric || r.transport.reliable() {
 		return r.source
 	}
+	return r.sentBy()
+}
+
+// sentBy is the request's source with the port that its sender listens on.
+func (r *request) sentBy() netip.AddrPort {
 	if r.top.port == 0 {
 		return netip.AddrPortFrom(r.source.Addr(), 5060)
 	}

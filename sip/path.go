@@ -30,10 +30,12 @@ func (r route) String() string { return string(r.transport) + "/" + r.addr.Strin
 type wire struct {
 	gosip.Connection
 	server *Server
+	back   *request // that is answered by it; nil: requests of ours go by it
 
 	mu   sync.Mutex
 	last gosip.Message
-	ack  gosip.Message // the last ACK that sipgo made for a refused INVITE
+	ack  gosip.Message   // the last ACK that sipgo made for a refused INVITE
+	late []gosip.Message // wait for a connection to the far end
 }
 
 // WriteMsg sends the message, unless a header of it would break out of its
@@ -66,7 +68,52 @@ func (w *wire) WriteMsg(m gosip.Message) (err error) {
 		}
 		w.server.metrics.responded(method, res.StatusCode)
 	}
-	return w.Connection.WriteMsg(m)
+	err = w.Connection.WriteMsg(m)
+	if err != nil && w.back != nil && w.back.transport == TCP {
+		return w.callBack(m, err)
+	}
+	return err
+}
+
+// callBack sends an answer by a connection to where the request's sender says
+// that it listens: the one that the request came by is gone (RFC 3261 18.2.2).
+// It does not wait for it: who answers may be the reader of a socket.
+func (w *wire) callBack(m gosip.Message, gone error) error {
+	to := route{transport: TCP, addr: w.back.sentBy()}
+	if !w.server.admit(to.addr.Addr()) {
+		return gone
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.late = append(w.late, m)
+	if len(w.late) == 1 && !w.server.spawn(func() { w.sendLate(to) }, nil) {
+		return gone
+	}
+	return nil
+}
+
+// sendLate opens the connection and sends what has gathered, in its order.
+func (w *wire) sendLate(to route) {
+	f := w.server.flows.to(to)
+	var err error
+	if f == nil {
+		f, err = w.server.dial(w.server.ctx, to)
+	}
+	for left := true; left; {
+		w.mu.Lock()
+		m := w.late[0]
+		w.mu.Unlock()
+		if err == nil {
+			err = f.WriteMsg(m)
+		}
+		w.mu.Lock()
+		w.late = w.late[1:]
+		left = len(w.late) > 0
+		w.mu.Unlock()
+	}
+	if err != nil {
+		w.server.log.Debug("request not answered", zap.Stringer("source", to), zap.Error(err))
+	}
 }
 
 func headerText(m gosip.Message, name string) string {
@@ -111,7 +158,7 @@ func (s *Server) replyWire(r *request) (*wire, error) {
 		if f == nil {
 			return nil, fmt.Errorf("way back to %s: %w", r.source, errCut)
 		}
-		return &wire{Connection: f, server: s}, nil
+		return &wire{Connection: f, server: s, back: r}, nil
 	}
 	key := r.source.String()
 	s.mu.Lock()

@@ -60,71 +60,85 @@ func (c *Call) Refer(ctx context.Context, r ReferRequest, progress func(Progress
 	c.mu.Unlock()
 	defer c.unsubscribe(sub)
 
-	both, cancel := c.within(ctx)
-	defer cancel()
-	var out Outcome
-	res, err := c.do(both, "REFER", func(req *gosip.Request, seq uint32) {
-		c.mu.Lock()
-		sub.id = strconv.FormatUint(uint64(seq), 10)
-		c.mu.Unlock()
-		appendHeader(req, "Refer-To", to)
-		appendHeader(req, "Referred-By", by)
-		for _, h := range r.Headers {
-			appendHeader(req, h.Name, h.Value)
-		}
-	})
-	switch {
-	case err != nil && c.ctx.Err() != nil:
-		// The far end may hang up at once on a transfer.
-	case err != nil:
-		c.lost(nil, err)
-		return out, fmt.Errorf("refer: %w", err)
-	case res.code >= 300:
-		c.lost(res, nil)
-		return Outcome{Status: res.code, Final: true}, nil
-	default:
-		out.Accepted = true
-		if strings.EqualFold(headerValue(res.headers, "Refer-Sub"), "false") {
-			return out, nil // RFC 4488: there will be no news.
-		}
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	ask := func() {
+		res, err := c.do(asking, "REFER", func(req *gosip.Request, seq uint32) {
+			c.mu.Lock()
+			sub.id = strconv.FormatUint(uint64(seq), 10)
+			c.mu.Unlock()
+			appendHeader(req, "Refer-To", to)
+			appendHeader(req, "Referred-By", by)
+			for _, h := range r.Headers {
+				appendHeader(req, h.Name, h.Value)
+			}
+		})
+		sub.news.put(news{answer: res, err: err})
 	}
-	return c.follow(ctx, sub, out, progress), nil
+	if !c.server.spawn(ask, func(any) { sub.news.put(news{err: ErrPanic}) }) {
+		return Outcome{}, fmt.Errorf("refer: %w", ErrServerDown)
+	}
+	out, err := c.follow(ctx, sub, progress)
+	if err != nil {
+		return out, fmt.Errorf("refer: %w", err)
+	}
+	return out, nil
 }
 
-// follow waits for news until they are final.
-func (c *Call) follow(ctx context.Context, sub *subscription, out Outcome, progress func(Progress)) Outcome {
+// follow waits for the answer to the REFER and for news until they are final.
+// They may overtake one another, and news without an answer are as good. Without
+// any (RFC 4488) only a BYE can still tell of success.
+func (c *Call) follow(ctx context.Context, sub *subscription, progress func(Progress)) (out Outcome, err error) {
 	live, cancel := c.within(ctx)
 	defer cancel()
-	for {
+	for !out.Final {
 		n, err := sub.news.take(live)
-		if err != nil {
-			if ctx.Err() != nil {
-				return out
+		switch {
+		case err != nil && ctx.Err() == nil:
+			if errors.Is(c.why(), ErrRemoteBye) {
+				out.RemoteBye = true
+				c.lastWord(ctx, sub, &out, progress)
 			}
-			out.RemoteBye = errors.Is(c.why(), ErrRemoteBye)
-			if !out.RemoteBye {
-				return out
-			}
-			return c.lastWord(ctx, sub, out, progress)
-		}
-		if out.learn(n, progress); out.Final {
-			return out
+			return out, nil
+		case err == nil && n.err == nil:
+			c.hear(n, &out, progress)
+		case out.Accepted && ctx.Err() != nil:
+			return out, nil
+		case err != nil:
+			return out, err
+		case !out.Accepted && c.ctx.Err() == nil:
+			c.lost(nil, n.err)
+			return out, n.err
 		}
 	}
+	return out, nil
 }
 
 // lastWord waits a little for news behind a BYE.
-func (c *Call) lastWord(ctx context.Context, sub *subscription, out Outcome, progress func(Progress)) Outcome {
+func (c *Call) lastWord(ctx context.Context, sub *subscription, out *Outcome, progress func(Progress)) {
 	ctx, cancel := context.WithTimeout(ctx, byeGrace)
 	defer cancel()
 	for !out.Final {
 		n, err := sub.news.take(ctx)
 		if err != nil {
-			break
+			return
 		}
-		out.learn(n, progress)
+		c.hear(n, out, progress)
 	}
-	return out
+}
+
+// hear takes the answer to the REFER, or a NOTIFY, into account.
+func (c *Call) hear(n news, out *Outcome, progress func(Progress)) {
+	switch {
+	case n.err != nil:
+	case n.answer == nil:
+		out.learn(n, progress)
+	case n.answer.code >= 300:
+		c.lost(n.answer, nil)
+		*out = Outcome{Status: n.answer.code, Final: true, RemoteBye: out.RemoteBye}
+	default:
+		out.Accepted = true
+	}
 }
 
 // learn takes one NOTIFY into account.
@@ -204,9 +218,11 @@ type subscription struct {
 	news *mailbox[news]
 }
 
-// news is one NOTIFY.
+// news is one NOTIFY, or what became of the REFER itself.
 type news struct {
-	status     int // zero: none told
+	answer     *response // to the REFER
+	err        error     // or why it has none
+	status     int       // zero: none told
 	reason     string
 	terminated bool
 }

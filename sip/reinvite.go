@@ -224,7 +224,7 @@ func (inv *invitation) final(ctx context.Context, progress func(*response)) (*re
 	for {
 		e, err := inv.box.take(ctx)
 		if err != nil {
-			inv.server.spawn(func() { inv.abandon(provisional) }, nil) //nolint:contextcheck // It outlives the caller.
+			inv.server.leave(func() { inv.abandon(provisional) }) //nolint:contextcheck // It outlives the caller.
 			return nil, fmt.Errorf("INVITE: %w", err)
 		}
 		if e.err != nil {

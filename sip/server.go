@@ -80,6 +80,7 @@ type Server struct {
 	sources   map[netip.Addr]netip.Addr
 	calls     map[*Call]struct{}
 	changed   chan struct{} // closed and replaced when a call leaves or a listener is up
+	cancels   int           // INVITEs that are being given up
 	up        int           // listeners that have been up
 	closed    bool
 
@@ -335,14 +336,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// await returns when no call is left and, if byes is true, no BYE of ours is
-// unanswered.
+// await returns when no call is left and, if byes is true, no BYE and no CANCEL
+// of ours is unanswered.
 func (s *Server) await(ctx context.Context, byes bool) error {
 	for {
 		s.mu.Lock()
-		n, changed := len(s.calls), s.changed
+		n, cancels, changed := len(s.calls), s.cancels, s.changed
 		s.mu.Unlock()
-		if n == 0 && (!byes || s.dialogs.len() == 0) {
+		if n == 0 && (!byes || cancels == 0 && s.dialogs.len() == 0) {
 			return nil
 		}
 		select {
@@ -394,6 +395,23 @@ func (s *Server) spawn(f func(), failed func(p any)) bool {
 		f()
 	}()
 	return true
+}
+
+// leave runs f, which gives up an INVITE, in a goroutine that Shutdown gives time
+// to: what rings at the far end must not ring on.
+func (s *Server) leave(f func()) {
+	s.mu.Lock()
+	s.cancels++
+	s.mu.Unlock()
+	done := func() {
+		s.mu.Lock()
+		s.cancels--
+		s.mu.Unlock()
+		s.notify()
+	}
+	if !s.spawn(func() { defer done(); f() }, nil) {
+		done()
+	}
 }
 
 // after runs f on a timer. A panic in it is logged.

@@ -154,9 +154,9 @@ func (c *stream) next() ([]byte, error) {
 // fill reads from the connection. A silent connection may stay as long as it
 // carries a call; a message that has begun must end in time.
 func (c *stream) fill() error {
-	if len(c.in) == 0 || !c.begun {
+	if !c.begun {
 		wait := idleTime
-		if len(c.in) > 0 {
+		if rest, _ := trimPings(c.in); len(rest) > 0 { // A line end alone keeps alive, too.
 			wait, c.begun = messageTime, true
 		}
 		if err := c.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {

@@ -104,7 +104,20 @@ func (s *Server) welcomes(r *http.Request, c WebSocketClient) bool {
 		usual = "443"
 	}
 	_, host, _ := strings.Cut(site, "://")
-	return host == hostWithPort(c.Host, usual) || (*s.origins.Load())[site]
+	own := host == hostWithPort(c.Host, usual) && (c.TLS || fixed(host))
+	return own || (*s.origins.Load())[site]
+}
+
+// fixed reports whether a host can lead nowhere else: an address, or localhost.
+// Any other name may be that of a page which has made it lead to us, where no
+// certificate proves that it is ours.
+func fixed(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return false
+	}
+	_, err = netip.ParseAddr(host)
+	return err == nil || host == "localhost"
 }
 
 // An upgrader makes flows of HTTP requests.
