@@ -17,6 +17,8 @@ import (
 
 // Config says which agent a client talks to. All API generations share it.
 type Config struct {
+	// API is the generation: one of Generations. Empty: dm.
+	API string `yaml:"api" json:"api"`
 	// URL is the runtime's address without a path, or with the prefix that a
 	// proxy wants.
 	URL string `yaml:"url" json:"url"`
@@ -25,8 +27,8 @@ type Config struct {
 	APIKey secret.Secret `yaml:"api_key" json:"api_key"`
 	// Project is the project's id, which every API but dm needs.
 	Project string `yaml:"project" json:"project"`
-	// Environment is production, development, staging, main, an id, or auto:
-	// the first of production, main and development that is there.
+	// Environment is production, development, staging, main, an id, or auto: the
+	// first that is there of those that the API's projects usually have.
 	Environment string `yaml:"environment" json:"environment"`
 
 	// Timeout is the longest that one request may take; a shorter one comes with
@@ -46,7 +48,7 @@ const defaultTimeout = 20 * time.Second
 
 // DefaultConfig is Voiceflow's public cloud, without a key.
 func DefaultConfig() Config {
-	return Config{URL: "https://general-runtime.voiceflow.com", Environment: EnvironmentAuto}
+	return Config{URL: runtimeCloud, Environment: EnvironmentAuto}
 }
 
 // headerToken is what a header of ours may hold.
@@ -66,19 +68,32 @@ func (c *Config) Validate() error {
 	case strings.Contains(u.Path, "/state/") || strings.HasSuffix(u.Path, "/interact"):
 		errs = append(errs, errors.New("url: write it without /state/user/…, only the server's address"))
 	}
-	key := c.APIKey.Reveal()
+	g, known := generations[c.name()]
+	if !known {
+		errs = append(errs, fmt.Errorf("api: %q is unknown, write one of %s", c.API, strings.Join(Generations(), ", ")))
+	}
+	key, token := c.APIKey.Reveal(), g.token
 	switch {
+	case key == "" && token && (u == nil || !local(u.Hostname())):
+		errs = append(errs, errors.New("api_key: create a personal access token (vfp_…) in Voiceflow's account settings and write env:VOICEFLOW_API_KEY"))
 	case key == "" && (u == nil || !local(u.Hostname())):
 		errs = append(errs, errors.New("api_key: copy a Dialog API key (VF.DM.…) from the agent's settings in Voiceflow and write env:VOICEFLOW_API_KEY"))
 	case strings.HasPrefix(strings.ToLower(key), "bearer "):
 		errs = append(errs, errors.New("api_key: write the key alone, without Bearer"))
 	case strings.HasPrefix(key, "VF.WS."):
 		errs = append(errs, errors.New("api_key: this is a workspace key (VF.WS.…), copy the agent's Dialog API key (VF.DM.…)"))
+	case token && key != "" && !strings.HasPrefix(key, "vfp_"):
+		errs = append(errs, fmt.Errorf("api_key: api %s takes a personal access token (vfp_…), create one in Voiceflow's account settings", c.API))
+	case !token && strings.HasPrefix(key, "vfp_"):
+		errs = append(errs, errors.New("api_key: this is a personal access token (vfp_…), which api stable alone takes; copy the agent's Dialog API key (VF.DM.…)"))
 	case key != "" && !headerToken.MatchString(key):
 		errs = append(errs, errors.New("api_key: write the key alone, without quotes, spaces or line breaks"))
 	}
 	if c.Environment != "" && !headerToken.MatchString(c.Environment) {
 		errs = append(errs, fmt.Errorf("environment: %q cannot be one, write auto, production, development, staging, main or an id", c.Environment))
+	}
+	if g.project && c.Project == "" {
+		errs = append(errs, fmt.Errorf("project: is missing: api %s needs the project's id", c.API))
 	}
 	if c.Project != "" && !headerToken.MatchString(c.Project) {
 		errs = append(errs, fmt.Errorf("project: %q cannot be an id", c.Project))
@@ -92,10 +107,29 @@ func local(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// candidates are the values of the versionID header to try, in this order.
+// name is the API's name.
+func (c *Config) name() string {
+	if c.API == "" {
+		return apiDM
+	}
+	return c.API
+}
+
+func (c *Config) generation() generation { return generations[c.name()] }
+
+// candidates are the environments to try, in this order.
 func (c *Config) candidates() []string {
 	if c.Environment == "" || c.Environment == EnvironmentAuto {
-		return []string{"production", "main", "development"}
+		return c.generation().auto
 	}
 	return []string{c.Environment}
+}
+
+// authorization is the value of the header that proves who we are.
+func (c *Config) authorization() string {
+	key := c.APIKey.Reveal()
+	if key != "" && c.generation().token {
+		return "Bearer " + key
+	}
+	return key
 }

@@ -83,6 +83,7 @@ const (
 	ActionNoReply = "no-reply"
 	ActionDTMF    = "dtmf"
 	ActionEvent   = "event"
+	ActionEnd     = "end" // also the type of the trace that ends a conversation
 )
 
 // Launch starts the flow; payload may be nil.

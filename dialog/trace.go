@@ -45,6 +45,13 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
+// The states of what comes in pieces: streamed words and streamed sound.
+const (
+	stateStart   = "start"
+	stateContent = "content"
+	stateEnd     = "end"
+)
+
 // A Step is a trace understood. Kind says which fields count.
 type Step struct {
 	Kind    Kind
@@ -157,26 +164,25 @@ func (o object) seconds(key string) time.Duration {
 // readers fill a step from a payload. They are given the payload as members and
 // as it came.
 var readers = map[string]func(*Step, object, json.RawMessage){
-	"speak":              readSpeak,
-	"text":               readText,
-	"audio":              readAudio,
-	"choice":             readChoice,
-	"no-reply":           func(s *Step, o object, _ json.RawMessage) { s.Kind, s.Timeout = KindNoReply, o.seconds("timeout") },
-	"cardV2":             func(s *Step, o object, _ json.RawMessage) { readCards(s, []object{o}) },
-	"card":               func(s *Step, o object, _ json.RawMessage) { readCards(s, []object{o}) },
-	"carousel":           readCarousel,
-	"dtmf":               readDTMF,
-	"call-forward":       readForward,
-	"live-agent-handoff": readHandoff,
-	"stream":             readStream,
-	"entity-filling":     readEntity,
-	"completion":         readCompletion,
-	"completion-start":   oldCompletion("start"),
-	"completion-continue": oldCompletion(
-		"content"),
-	"completion-end": oldCompletion("end"),
-	"debug":          func(s *Step, o object, _ json.RawMessage) { s.Kind, s.Text = KindDebug, o.str("message") },
-	"end":            func(s *Step, _ object, _ json.RawMessage) { s.Kind = KindEnd },
+	"speak":               readSpeak,
+	"text":                readText,
+	"audio":               readAudio,
+	"choice":              readChoice,
+	"no-reply":            func(s *Step, o object, _ json.RawMessage) { s.Kind, s.Timeout = KindNoReply, o.seconds("timeout") },
+	"cardV2":              func(s *Step, o object, _ json.RawMessage) { readCards(s, []object{o}) },
+	"card":                func(s *Step, o object, _ json.RawMessage) { readCards(s, []object{o}) },
+	"carousel":            readCarousel,
+	"dtmf":                readDTMF,
+	"call-forward":        readForward,
+	"live-agent-handoff":  readHandoff,
+	"stream":              readStream,
+	"entity-filling":      readEntity,
+	"completion":          readCompletion,
+	"completion-start":    oldCompletion(stateStart),
+	"completion-continue": oldCompletion(stateContent),
+	"completion-end":      oldCompletion(stateEnd),
+	"debug":               func(s *Step, o object, _ json.RawMessage) { s.Kind, s.Text = KindDebug, o.str("message") },
+	"end":                 func(s *Step, _ object, _ json.RawMessage) { s.Kind = KindEnd },
 }
 
 func readSpeak(s *Step, o object, raw json.RawMessage) {
@@ -268,9 +274,9 @@ func readAudio(s *Step, o object, _ json.RawMessage) {
 		return
 	}
 	switch s.State = o.str("state"); s.State {
-	case "start", "end":
+	case stateStart, stateEnd:
 		s.Kind = KindChunk
-	case "content":
+	case stateContent:
 		content := o.str("content")
 		encoding := o.str("encoding")
 		if encoding == "" {
@@ -293,7 +299,7 @@ func readStream(s *Step, o object, _ json.RawMessage) {
 func readCompletion(s *Step, o object, _ json.RawMessage) {
 	s.State, s.Text = o.str("state"), o.str("content")
 	switch s.State {
-	case "start", "content", "end":
+	case stateStart, stateContent, stateEnd:
 		s.Kind = KindCompletion
 	}
 }

@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,12 +10,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,19 +33,40 @@ const (
 	quickRetry = time.Second
 	// shortWait is the longest Retry-After that is waited for within a turn.
 	shortWait = 2 * time.Second
+	// longestStream bounds a stream that nothing but heartbeats keeps alive.
+	longestStream = 5 * time.Minute
+	// streamTail is how long a stream whose end was told may take to show it, for
+	// its connection to be used again.
+	streamTail = 500 * time.Millisecond
 )
 
 // errConnect is the cause of a request that got no connection in time.
 var errConnect = errors.New("no connection within 3 s")
+
+// wire is the way to one agent's runtime: everything that the generations of
+// the API have in common below their requests and answers.
+type wire struct {
+	conf         Config
+	http         *http.Client
+	log          *zap.Logger
+	environments []string // to try, in this order
+	// chosen is the environment that answered last, nil before the first answer.
+	chosen atomic.Pointer[string]
+}
 
 // request is one call of the API, before it is known which environment it is
 // for.
 type request struct {
 	method      string
 	path        string // escaped, below the configured URL
+	query       url.Values
+	header      http.Header // besides what every request has
 	body        []byte
-	session     string // sessionID header
-	environment string // versionID header
+	auth        string // in place of the configured key
+	stream      bool   // the answer is a stream of events
+	environment string // for TurnInfo alone: see in
+	// in puts the environment where this request has it.
+	in func(r *request, environment string)
 }
 
 // answer is a 2xx answer as it begins to arrive.
@@ -50,6 +75,7 @@ type answer struct {
 	contentType string
 	began       time.Time
 	info        *TurnInfo
+	log         *zap.Logger
 }
 
 // httpClient returns c without redirects, which would repeat a turn elsewhere,
@@ -74,18 +100,18 @@ func httpClient(c *http.Client) *http.Client {
 
 // repeat sends r, and once more where the first attempt surely was not executed:
 // no connection, 429 with a short Retry-After, 502 or 503 without a body.
-func (d *dm) repeat(ctx context.Context, r request, info *TurnInfo, read func(*answer) error) error {
+func (w *wire) repeat(ctx context.Context, r request, info *TurnInfo, read func(*answer) error) error {
 	began := time.Now()
 	for again := false; ; again = true {
-		te, err := d.attempt(ctx, r, info, read)
+		te, err := w.attempt(ctx, r, info, read)
 		if te == nil {
 			return err
 		}
-		wait, ok := d.retryAfter(te, time.Since(began))
+		wait, ok := w.retryAfter(te, time.Since(began))
 		if again || !ok || ctx.Err() != nil {
 			return te
 		}
-		d.log.Debug("turn is sent again", zap.Int("status", te.Status), zap.Duration("wait", wait), zap.Error(te.Err))
+		w.log.Debug("turn is sent again", zap.Int("status", te.Status), zap.Duration("wait", wait), zap.Error(te.Err))
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
@@ -97,7 +123,7 @@ func (d *dm) repeat(ctx context.Context, r request, info *TurnInfo, read func(*a
 }
 
 // retryAfter decides whether a failed attempt is repeated, and after what wait.
-func (d *dm) retryAfter(te *TurnError, took time.Duration) (time.Duration, bool) {
+func (w *wire) retryAfter(te *TurnError, took time.Duration) (time.Duration, bool) {
 	if te.Executed != ExecutedNo {
 		return 0, false
 	}
@@ -114,24 +140,24 @@ func (d *dm) retryAfter(te *TurnError, took time.Duration) (time.Duration, bool)
 
 // attempt sends r once. A nil *TurnError means that the answer was read, or that
 // the reader refused it with err.
-func (d *dm) attempt(ctx context.Context, r request, info *TurnInfo, read func(*answer) error) (*TurnError, error) {
+func (w *wire) attempt(ctx context.Context, r request, info *TurnInfo, read func(*answer) error) (*TurnError, error) {
 	began := time.Now()
 	info.Attempts++
 	info.Status, info.Environment, info.First = 0, r.environment, 0
 	defer func() { info.Took = time.Since(began) }()
 
-	ctx, cancel := context.WithTimeout(ctx, d.conf.Timeout)
-	defer cancel()
 	ctx, lost := context.WithCancelCause(ctx)
-	defer lost(nil)
+	release := func() { lost(nil) }
+	defer func() { release() }()
+	limit := time.AfterFunc(w.conf.Timeout, func() { lost(context.DeadlineExceeded) })
+	defer limit.Stop()
 	link := watch(connectTimeout, func() { lost(errConnect) })
 	defer link.stop()
-	ctx = httptrace.WithClientTrace(ctx, link.trace())
-	req, err := d.build(ctx, r)
+	req, err := w.build(httptrace.WithClientTrace(ctx, link.trace()), r)
 	if err != nil {
 		return &TurnError{Message: "the request cannot be made", Err: err}, nil
 	}
-	resp, err := d.http.Do(req)
+	resp, err := w.http.Do(req)
 	link.stop()
 	if err != nil {
 		te := &TurnError{Err: cause(ctx, err)}
@@ -140,23 +166,94 @@ func (d *dm) attempt(ctx context.Context, r request, info *TurnInfo, read func(*
 		}
 		return te, nil
 	}
-	defer func() {
-		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
-		_ = resp.Body.Close()
-	}()
 	info.Status = resp.StatusCode
 	info.Remaining = remaining(resp.Header)
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		defer leave(resp.Body)
 		return refusal(resp), nil
 	}
 	if read == nil {
+		leave(resp.Body)
 		return nil, nil
 	}
-	err = read(&answer{body: resp.Body, contentType: resp.Header.Get("Content-Type"), began: began, info: info})
+	body := io.Reader(resp.Body)
+	if r.stream {
+		body = &lively{r: body, timer: limit, idle: w.conf.Timeout, until: began.Add(longestStream)}
+	}
+	err = read(&answer{
+		body: plainBody(resp, body), contentType: resp.Header.Get("Content-Type"), began: began, info: info, log: w.log,
+	})
+	why := cause(ctx, err)
+	switch {
+	case r.stream && err == nil:
+		release = func() {}
+		go linger(resp.Body, lost)
+	case r.stream:
+		lost(nil) // what is left of it may never come
+		_ = resp.Body.Close()
+	default:
+		leave(resp.Body)
+	}
 	if err == nil || isEach(err) {
 		return nil, err
 	}
-	return &TurnError{Status: resp.StatusCode, Message: err.Error(), Executed: ExecutedMaybe, Err: cause(ctx, err)}, nil
+	return &TurnError{Status: resp.StatusCode, Message: err.Error(), Executed: ExecutedMaybe, Err: why}, nil
+}
+
+// leave closes a body that was read, so that the connection can be used again.
+func leave(body io.ReadCloser) {
+	_, _ = io.CopyN(io.Discard, body, 4<<10)
+	_ = body.Close()
+}
+
+// linger is leave for a stream, whose end was told before it shows.
+func linger(body io.ReadCloser, lost context.CancelCauseFunc) {
+	t := time.AfterFunc(streamTail, func() { lost(nil) })
+	leave(body)
+	t.Stop()
+	lost(nil)
+}
+
+// lively puts a time-out off as long as something comes: a heartbeat says that
+// the runtime works on the turn.
+type lively struct {
+	r     io.Reader
+	timer *time.Timer
+	idle  time.Duration
+	until time.Time
+}
+
+func (l *lively) Read(b []byte) (int, error) {
+	n, err := l.r.Read(b)
+	if n > 0 {
+		l.timer.Reset(max(0, min(l.idle, time.Until(l.until))))
+	}
+	return n, err
+}
+
+// plainBody takes the compression off a body where the transport has not.
+func plainBody(resp *http.Response, body io.Reader) io.Reader {
+	if !strings.EqualFold(strings.TrimSpace(resp.Header.Get("Content-Encoding")), "gzip") {
+		return body
+	}
+	return &gunzip{r: body}
+}
+
+// gunzip begins to decompress when it is read.
+type gunzip struct {
+	r io.Reader
+	z *gzip.Reader
+}
+
+func (g *gunzip) Read(b []byte) (int, error) {
+	if g.z == nil {
+		z, err := gzip.NewReader(g.r)
+		if err != nil {
+			return 0, fmt.Errorf("decompress the answer: %w", err)
+		}
+		g.z = z
+	}
+	return g.z.Read(b)
 }
 
 // link follows one request's way onto the wire. Its hooks run on goroutines of
@@ -212,12 +309,16 @@ func (l *link) unsent(err error) bool {
 	return l.reported && !l.wrote
 }
 
-func (d *dm) build(ctx context.Context, r request) (*http.Request, error) {
+func (w *wire) build(ctx context.Context, r request) (*http.Request, error) {
 	var body io.Reader
 	if r.body != nil {
 		body = bytes.NewReader(r.body)
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, d.conf.URL+r.path, body)
+	address := w.conf.URL + r.path
+	if len(r.query) > 0 {
+		address += "?" + r.query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, address, body)
 	if err != nil {
 		return nil, err
 	}
@@ -225,15 +326,18 @@ func (d *dm) build(ctx context.Context, r request) (*http.Request, error) {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("Accept", "application/json")
-	if key := d.conf.APIKey.Reveal(); key != "" {
-		req.Header.Set("Authorization", key)
+	if r.stream {
+		req.Header.Set("Accept", "text/event-stream")
+		req.Header.Set("Accept-Encoding", "identity") // a compressor keeps words back
 	}
-	// The service spells these two its own way; header names have no case.
-	req.Header.Set("versionID", r.environment)
-	req.Header.Set("sessionID", escapeSegment(r.session))
-	if d.conf.Project != "" {
-		req.Header.Set("projectID", d.conf.Project)
+	auth := r.auth
+	if auth == "" {
+		auth = w.conf.authorization()
 	}
+	if auth != "" {
+		req.Header.Set("Authorization", auth)
+	}
+	maps.Copy(req.Header, r.header)
 	return req, nil
 }
 

@@ -155,6 +155,7 @@ func (r *reader) fault(n *yaml.Node) {
 		"status":      r.integer(&f.Status, "status"),
 		"body":        func(n *yaml.Node) { var s string; r.text(&s, "body")(n); f.Body = &s },
 		"cut":         func(n *yaml.Node) { var i int; r.integer(&i, "cut")(n); f.Cut = &i },
+		"gap":         r.duration(&f.Gap, "gap"),
 		"retry_after": r.duration(&f.RetryAfter, "retry_after"),
 		"executed":    r.flag(&f.Executed, "executed"),
 	})

@@ -41,6 +41,8 @@ type wireConfig struct {
 	StopTypes    []string  `json:"stopTypes"`
 	StopAll      bool      `json:"stopAll"`
 	ExcludeTypes *[]string `json:"excludeTypes"`
+	// CompletionEvents asks v4's streams for texts in pieces.
+	CompletionEvents bool `json:"completionEvents"`
 }
 
 // run is one turn.
@@ -49,6 +51,7 @@ type run struct {
 	st     *state
 	conf   wireConfig
 	logs   bool
+	live   bool // traces leave as they are made, before anything looks at them
 	now    func() time.Time
 	sleep  func(time.Duration) // returns early when the server closes
 	pick   func(n int) int     // chance: 0 to n-1
@@ -282,6 +285,7 @@ func (r *run) visit(n *node) (next *node, wait bool) {
 func (r *run) end() {
 	r.over()
 	r.emit("end", nil)
+	r.emit("debug", map[string]any{"type": "exit", "message": "exiting session - saving location/resolving stack"})
 }
 
 // jump leads to a block within the same level.
@@ -332,7 +336,7 @@ func (r *run) say(words string, prompt bool) {
 	}
 	r.st.Variables["last_response"] = words
 	p := map[string]any{"type": "message", "message": words}
-	if m := leadingAudio.FindStringSubmatch(words); m != nil {
+	if m := leadingAudio.FindStringSubmatch(words); m != nil && !r.live {
 		p["type"], p["src"] = "audio", m[1]
 	}
 	if r.conf.StripSSML == nil || *r.conf.StripSSML {

@@ -1,6 +1,7 @@
 package localflow
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -21,6 +22,8 @@ type Fault struct {
 	Times int
 	// Delay comes before the answer.
 	Delay time.Duration
+	// Gap comes between the events of a stream.
+	Gap time.Duration
 	// Status is the answer's; 0 leaves it.
 	Status int
 	// Body replaces the answer's; nil leaves it, unless Status is set: then there
@@ -35,7 +38,7 @@ type Fault struct {
 }
 
 // Where a request can ask for a fault, written as key=value pairs with spaces
-// between: turn, times, delay, status, body, cut, retry_after, executed. The body
+// between: turn, times, delay, gap, status, body, cut, retry_after, executed. The body
 // is the last and takes the rest.
 const (
 	FaultHeader   = "X-Localflow-Fault"
@@ -68,6 +71,8 @@ func ParseFault(s string) (Fault, error) {
 			}
 		case "delay":
 			f.Delay, err = parseDuration(value)
+		case "gap":
+			f.Gap, err = parseDuration(value)
 		case "retry_after":
 			f.RetryAfter, err = parseDuration(value)
 		case "executed":
@@ -143,7 +148,8 @@ func (s *Server) SetFaults(faults ...Fault) {
 }
 
 // spoil answers as f says in place of body.
-func (s *Server) spoil(w http.ResponseWriter, f *Fault, status int, contentType string, body []byte) {
+func (s *Server) spoil(c *call, f *Fault, status int, contentType string, body []byte) {
+	w := c.w
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((f.RetryAfter+time.Second-1)/time.Second)))
 	}
@@ -154,16 +160,26 @@ func (s *Server) spoil(w http.ResponseWriter, f *Fault, status int, contentType 
 		body = []byte(*f.Body)
 	}
 	w.Header().Set("Content-Type", contentType)
-	if f.Cut == nil {
-		w.WriteHeader(status)
-		_, _ = w.Write(body) // the client may have gone
-		return
+	if f.Cut != nil {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+		body = body[:max(0, min(*f.Cut, len(body)))]
 	}
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(status)
-	_, _ = w.Write(body[:max(0, min(*f.Cut, len(body)))])
+	for piece := range bytes.SplitAfterSeq(body, []byte("\n\n")) {
+		_, _ = w.Write(piece) // the client may have gone
+		if f.Gap > 0 {
+			flush(w)
+			s.hold(c.req.Context(), f.Gap)
+		}
+	}
+	if f.Cut != nil {
+		flush(w)
+		panic(http.ErrAbortHandler) // the way that net/http offers to break a connection
+	}
+}
+
+func flush(w http.ResponseWriter) {
 	if flusher, ok := w.(http.Flusher); ok {
 		flusher.Flush()
 	}
-	panic(http.ErrAbortHandler) // the way that net/http offers to break a connection
 }

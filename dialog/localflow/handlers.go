@@ -20,6 +20,19 @@ type interactBody struct {
 	State   struct {
 		Variables map[string]any `json:"variables"`
 	} `json:"state"`
+	Variables json.RawMessage `json:"variables"` // where the newer APIs have them
+	Session   json.RawMessage `json:"session"`   // of the oldest stream
+}
+
+// merge puts the variables of the newer APIs beside those of the state. What is
+// no object is ignored.
+func (b *interactBody) merge() {
+	var v map[string]any
+	_ = json.Unmarshal(b.Variables, &v)
+	if b.State.Variables == nil {
+		b.State.Variables = map[string]any{}
+	}
+	maps.Copy(b.State.Variables, v)
 }
 
 // decode reads the turn. A nil action is the null request.
@@ -85,32 +98,25 @@ func (s *Server) interact(c *call) {
 	if !ok {
 		return
 	}
-	st, turn := s.sessions.turn(c.user, time.Now())
-	c.noted.Turn = turn
-	fault := s.fault(c.req, c.user, turn, body.State.Variables)
-	if fault == nil {
-		fault = &Fault{}
+	x := exchange{action: a, body: body, logs: logs == "info" || logs == "verbose" || logs == "true"}
+	x.write = func(traces []wireTrace, st *state) []byte {
+		if verbose == "true" || verbose == "1" {
+			return encode(map[string]any{"state": st, "trace": traces, "request": a})
+		}
+		return encode(traces)
 	}
-	status, answer := http.StatusOK, []byte(nil)
-	if !fault.replaces() || fault.Executed {
-		answer = s.play(c, st, a, body, logs == "info" || logs == "verbose" || logs == "true", verbose == "true" || verbose == "1")
-	}
-	s.hold(c.req.Context(), fault.Delay)
-	c.noted.Status = status
-	if fault.Status != 0 {
-		c.noted.Status = fault.Status
-	}
-	s.log.Debug("turn", zap.String("user", c.user), zap.Int("turn", turn), zap.String("action", c.noted.Action),
-		zap.Int("status", c.noted.Status), zap.Strings("traces", c.noted.Traces))
-	s.spoil(c.w, fault, status, "application/json; charset=utf-8", answer)
+	s.serveTurn(c, x)
 }
 
-// play runs the turn, saves the state and returns the answer.
-func (s *Server) play(c *call, st *state, a *wireAction, body interactBody, logs, verbose bool) []byte {
-	maps.Copy(st.Variables, body.State.Variables)
-	r := &run{flow: c.flow, st: st, conf: body.Config, logs: logs, now: time.Now, sleep: s.sleep, pick: s.pick, logger: s.log}
-	r.turn(a, c.user)
-	s.sessions.save(c.user, st, time.Now())
+// play runs the turn, saves the state and returns the traces that the client
+// asked for.
+func (s *Server) play(c *call, st *state, x exchange) []wireTrace {
+	maps.Copy(st.Variables, x.body.State.Variables)
+	r := &run{flow: c.flow, st: st, conf: x.body.Config, logs: x.logs, live: x.stream, now: time.Now, sleep: s.sleep, pick: s.pick, logger: s.log}
+	r.turn(x.action, c.user)
+	if x.state == nil {
+		s.sessions.save(c.user, st, time.Now())
+	}
 	traces := r.visible()
 	for _, t := range traces {
 		c.noted.Traces = append(c.noted.Traces, t.Type)
@@ -118,10 +124,12 @@ func (s *Server) play(c *call, st *state, a *wireAction, body interactBody, logs
 	if traces == nil {
 		traces = []wireTrace{}
 	}
-	if verbose {
-		return encode(map[string]any{"state": st, "trace": traces, "request": a})
-	}
-	return encode(traces)
+	return traces
+}
+
+func (s *Server) logTurn(c *call) {
+	s.log.Debug("turn", zap.String("user", c.user), zap.Int("turn", c.noted.Turn), zap.String("action", c.noted.Action),
+		zap.Int("status", c.noted.Status), zap.Strings("traces", c.noted.Traces))
 }
 
 // sleep waits, but not beyond Close.

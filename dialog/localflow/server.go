@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,7 +34,7 @@ type Options struct {
 	RatePerMinute int
 }
 
-// A Server answers the Dialog Manager API for one flow. It is an http.Handler
+// A Server answers all generations of Voiceflow's API over HTTP for one flow. It is an http.Handler
 // and safe for concurrent use. Like the runtime it has no lock on a conversation:
 // of two turns at once, the one that finishes last wins.
 type Server struct {
@@ -123,6 +122,7 @@ type call struct {
 	user  string
 	body  []byte
 	noted Request
+	kept  bool // it is recorded
 }
 
 // ServeHTTP implements http.Handler.
@@ -140,23 +140,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if !c.read() {
 		return
 	}
-	handle := s.route(c)
-	if handle == nil {
+	to := s.route(c)
+	if to == nil {
 		c.page(http.StatusNotFound, fmt.Sprintf("Cannot %s %s", req.Method, req.URL.EscapedPath()))
 		return
 	}
-	if !s.admit(c) {
-		return
+	if to.admit(c) {
+		to.serve(c)
 	}
-	handle(c)
 }
 
+// note records a request, once.
 func (s *Server) note(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.opts.Kept < 0 {
+	if s.opts.Kept < 0 || c.kept {
 		return
 	}
+	c.kept = true
 	if len(s.requests) >= s.opts.Kept {
 		s.requests = slices.Delete(s.requests, 0, len(s.requests)-s.opts.Kept+1)
 	}
@@ -180,37 +181,6 @@ func (c *call) read() bool {
 	return true
 }
 
-// route finds what serves a path: /state/user/{id}…, with a version id after
-// /state in its oldest form.
-func (s *Server) route(c *call) func(*call) {
-	parts := strings.Split(strings.TrimPrefix(c.req.URL.EscapedPath(), "/"), "/")
-	if len(parts) > 3 && parts[0] == "state" && parts[2] == "user" {
-		parts = append(parts[:1], parts[2:]...)
-	}
-	if len(parts) < 3 || len(parts) > 4 || parts[0] != "state" || parts[1] != "user" || parts[2] == "" {
-		return nil
-	}
-	user, err := url.PathUnescape(parts[2])
-	if err != nil {
-		return nil
-	}
-	c.user, c.noted.User = user, user
-	method := c.req.Method
-	if len(parts) == 3 {
-		return map[string]func(*call){
-			http.MethodGet: s.getState, http.MethodPut: s.putState,
-			http.MethodDelete: s.deleteState, http.MethodPost: s.resetState,
-		}[method]
-	}
-	switch {
-	case parts[3] == "interact" && method == http.MethodPost:
-		return s.interact
-	case parts[3] == "variables" && method == http.MethodPatch:
-		return s.patchVariables
-	}
-	return nil
-}
-
 // admit checks key, version and rate.
 func (s *Server) admit(c *call) bool {
 	key, version := c.req.Header.Get("Authorization"), c.req.Header.Get("versionID")
@@ -231,8 +201,7 @@ func (s *Server) admit(c *call) bool {
 	if version == "" {
 		version = "development"
 	}
-	aliases := []string{"production", "development", "staging", "main"}
-	if len(c.flow.environments) == 0 || slices.Contains(c.flow.environments, version) || !slices.Contains(aliases, version) {
+	if c.flow.answersIn(version) {
 		return true
 	}
 	if version == "production" {

@@ -188,8 +188,8 @@ func TestNoActionUpsetsAConversation(t *testing.T) {
 			}
 			_, err := s.Interact(context.Background(), turn, func(tr dialog.Trace) error {
 				last = dialog.Interpret(tr)
-				require.False(rt, ended, "nothing follows the end")
-				ended = last.Kind == dialog.KindEnd
+				require.False(rt, ended && last.Kind != dialog.KindDebug, "nothing to hear follows the end")
+				ended = ended || last.Kind == dialog.KindEnd
 				require.NotContains(rt, last.Text, "turn timeout")
 				return nil
 			})

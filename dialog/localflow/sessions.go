@@ -18,6 +18,7 @@ type sessions struct {
 type session struct {
 	user  string
 	state *state // nil before the first turn was saved
+	key   string // of v4, "" without
 	turns int
 	used  time.Time
 }
@@ -65,6 +66,25 @@ func (s *sessions) turn(user string, now time.Time) (*state, int) {
 		return &state{Stack: []frame{}, Variables: map[string]any{"sessions": 1.0}}, known.turns
 	}
 	return known.state.copy(), known.turns
+}
+
+// begin gives user's session a key, in place of any other.
+func (s *sessions) begin(user, key string, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.touch(user, now).key = key
+}
+
+// has reports whether key is that of user's session.
+func (s *sessions) has(user, key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.users[user]
+	if !ok || key == "" {
+		return false
+	}
+	known, _ := e.Value.(*session)
+	return known.key == key
 }
 
 // load returns a copy of user's state, nil when there is none.

@@ -83,8 +83,11 @@ func (f *Flow) begin(s *state, user string) {
 			s.Variables[name] = 0.0
 		}
 	}
-	s.Variables["sessions"] = number(s.Variables["sessions"]) + 1
-	s.Variables["user_id"] = user
+	s.Variables["user_id"] = 0.0
+	if user != "" { // else the state is the client's, who counts for himself
+		s.Variables["sessions"] = number(s.Variables["sessions"]) + 1
+		s.Variables["user_id"] = user
+	}
 	s.Storage = storage{}
 	s.Stack = []frame{
 		{DiagramID: f.version, Storage: frameStorage{IsBase: true}, Variables: map[string]any{}, Commands: []any{}},

@@ -62,10 +62,14 @@ func (app *App) openDialog(a configs.Agent, d registry.Deps) (dialog.Client, err
 		transport = app.opts.Runtime
 	}
 	client := &http.Client{Transport: app.paces.over(transport, a.Voiceflow)}
-	return dialog.NewDM(dialog.Config{
-		URL: a.Voiceflow.URL, APIKey: a.Voiceflow.APIKey, Environment: a.Voiceflow.Environment,
-		Timeout: a.TurnTimeout + time.Second, HTTP: client, Log: d.Log,
-	})
+	conf := dialogConfig(a.Voiceflow)
+	conf.Timeout, conf.HTTP, conf.Log = a.TurnTimeout+time.Second, client, d.Log
+	return dialog.New(conf) //nolint:wrapcheck // says what to write instead
+}
+
+// dialogConfig is what says which agent of Voiceflow's is meant.
+func dialogConfig(v configs.Voiceflow) dialog.Config {
+	return dialog.Config{API: v.API, URL: v.URL, APIKey: v.APIKey, Project: v.Project, Environment: v.Environment}
 }
 
 func (app *App) openRecognizer(ctx context.Context, a configs.Agent, d registry.Deps) (asr.Recognizer, error) {

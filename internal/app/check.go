@@ -52,9 +52,9 @@ const liveLimit = 20 * time.Second
 func CheckLive(ctx context.Context, a configs.Agent) dialog.Diagnosis {
 	ctx, cancel := context.WithTimeout(ctx, liveLimit)
 	defer cancel()
-	return dialog.Live(ctx, dialog.Config{
-		URL: a.Voiceflow.URL, APIKey: a.Voiceflow.APIKey, Environment: a.Voiceflow.Environment, HTTP: httpClient(),
-	})
+	conf := dialogConfig(a.Voiceflow)
+	conf.HTTP = httpClient()
+	return dialog.Live(ctx, conf)
 }
 
 // Run starts the bridge and serves until ctx ends or it was drained.

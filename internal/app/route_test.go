@@ -94,6 +94,7 @@ func TestWhatIsNotThereIsSaid(t *testing.T) {
 	c.Trunks[0].Users = []configs.User{{Username: "a"}}
 	a := configs.DefaultAgent()
 	a.Voiceflow.API = "v4"
+	a.TTS.Provider = "voiceflow"
 	a.Actions.URL = "https://x"
 	c.Agents = []configs.Agent{a}
 	require.Len(t, Unavailable(&c), 7)

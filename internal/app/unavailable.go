@@ -3,8 +3,10 @@ package app
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ivrbridge/ivrbridge/configs"
+	"github.com/ivrbridge/ivrbridge/dialog"
 )
 
 // Unavailable lists what a configuration asks for that this version cannot do,
@@ -40,8 +42,10 @@ func Unavailable(c *configs.Config) []string {
 	}
 	for i, a := range c.Agents {
 		at := fmt.Sprintf("agents[%d] (%s)", i, a.Name)
-		if a.Voiceflow.API != "dm" {
-			say("%s.voiceflow.api: %s is not available yet, write dm", at, a.Voiceflow.API)
+		if api := a.Voiceflow.API; !slices.Contains(dialog.Generations(), api) {
+			say("%s.voiceflow.api: %s is not available yet, write one of %s", at, api, strings.Join(dialog.Generations(), ", "))
+		} else if a.TTS.Provider == configs.KindVoiceflow && !dialog.HasVoice(api) {
+			say("%s.tts.provider: voiceflow has no voice over api %s, write dm or dm-stream there, or another voice here", at, api)
 		}
 		if a.Prompts.Consent != (configs.Prompt{}) {
 			say("%s.prompts.consent: recording is not available yet", at)

@@ -52,7 +52,7 @@ func TestRecordingsCoverTheDemo(t *testing.T) {
 		for _, action := range append([]dialog.Action{dialog.Launch(nil)}, walk...) {
 			_, err = session.Interact(t.Context(), dialog.Turn{Action: action, StopTypes: []string{"dial"}}, func(tr dialog.Trace) error {
 				for _, step := range dialog.Interpret(tr).Split() {
-					for _, it := range (planner{noReply: time.Second}).plan(step) {
+					for _, it := range (&planner{noReply: time.Second}).plan(step) {
 						if it.Text != "" && !slices.Contains(said, it.Text) {
 							said = append(said, it.Text)
 						}

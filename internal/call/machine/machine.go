@@ -288,6 +288,9 @@ func (m *Machine) traceArrived(ev TraceArrived) {
 	for _, it := range ev.Items {
 		m.take(it)
 	}
+	if len(ev.Items) > 0 && !m.closing {
+		m.deadlines.set(dlTurn, m.now+m.policy.TurnTimeout) // a streamed answer may be long, its silence not
+	}
 	if !m.closing {
 		m.advance()
 	}

@@ -534,3 +534,18 @@ func TestPauseBetweenCoversIsShort(t *testing.T) {
 	d.wait(1900 * time.Millisecond)
 	require.Equal(t, []string{"<filler>", "<filler>"}, d.said)
 }
+
+// A streamed answer may last; only its silence is bounded.
+func TestALongStreamIsNoTimeOut(t *testing.T) {
+	d := start(t, policy())
+	for range 4 {
+		d.at += 10 * time.Second
+		d.do(machine.TraceArrived{Turn: d.turn, Items: []machine.Item{{Kind: machine.Speech, Text: "And so on.", Default: -1}}})
+	}
+	d.do(machine.TurnDone{Turn: d.turn})
+	require.Equal(t, []string{"launch"}, d.types(), "nothing was sent again")
+	for _, e := range d.all {
+		_, gaveUp := e.(machine.CancelTurn)
+		require.False(t, gaveUp)
+	}
+}
