@@ -44,9 +44,12 @@ type bridge struct {
 	agent *localflow.Server
 	host  *httptest.Server // of the agent; nil: the program's own
 	sip   netip.AddrPort
+	rtc   netip.AddrPort // of browsers' media; zero: none
 	http  string
 	log   string // file
-	done  chan struct{}
+	// records is the file that tells of ended calls.
+	records string
+	done    chan struct{}
 }
 
 // announcement plays the prompt and listens to the caller for the rest of the
@@ -66,6 +69,17 @@ blocks:
 // the prompt.
 func serve(t *testing.T, flow string) *bridge {
 	t.Helper()
+	return serveAt(t, flow, netip.AddrPort{})
+}
+
+// serveBrowsers starts the program with a port for browsers as well.
+func serveBrowsers(t *testing.T, flow string) *bridge {
+	t.Helper()
+	return serveAt(t, flow, freePort(t))
+}
+
+func serveAt(t *testing.T, flow string, rtc netip.AddrPort) *bridge {
+	t.Helper()
 	web := http.NewServeMux()
 	host := httptest.NewServer(web)
 	t.Cleanup(host.Close)
@@ -76,11 +90,15 @@ func serve(t *testing.T, flow string) *bridge {
 	})
 	f, err := localflow.Parse([]byte(strings.ReplaceAll(flow, "PROMPT", host.URL+"/prompt.wav")))
 	require.NoError(t, err)
-	b := &bridge{t: t, agent: localflow.New(f, localflow.Options{}), host: host}
+	b := &bridge{t: t, agent: localflow.New(f, localflow.Options{}), host: host, rtc: rtc}
 	t.Cleanup(func() { _ = b.agent.Close() })
 	web.Handle("/", b.agent)
 	b.sip = freePort(t)
 	b.http = freePort(t).String()
+	browsers := ""
+	if rtc.IsValid() {
+		browsers = rtc.String()
+	}
 	conf := fmt.Sprintf(`
 sip: {listen: ["udp://%[1]s", "tcp://%[1]s"], max_calls: 5000}
 media: {rtp_ports: %[2]d-%[3]d, fetch: {allow_private: [127.0.0.0/8]}}
@@ -90,9 +108,9 @@ agents:
     asr: {provider: none}
     tts: {provider: recorded}
 http: {listen: %[6]q}
-rtc: {listen: ""}
+rtc: {listen: %[7]q}
 log: {level: info, format: json}
-`, b.sip, bridgePorts, bridgePorts+2*mostPairs-1, host.URL, testKey, b.http)
+`, b.sip, bridgePorts, bridgePorts+2*mostPairs-1, host.URL, testKey, b.http, browsers)
 	file := filepath.Join(t.TempDir(), "bridge.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(conf), 0o600))
 	b.start("serve", "--config", file)
@@ -113,10 +131,10 @@ func (b *bridge) start(args ...string) {
 	t := b.t
 	t.Helper()
 	dir := t.TempDir()
-	b.log = filepath.Join(dir, "log")
+	b.log, b.records = filepath.Join(dir, "log"), filepath.Join(dir, "records.jsonl")
 	out, err := os.Create(b.log)
 	require.NoError(t, err)
-	b.cmd = exec.Command(program(t), append(args, "--records", filepath.Join(dir, "records.jsonl"))...)
+	b.cmd = exec.Command(program(t), append(args, "--records", b.records)...)
 	b.cmd.Dir, b.cmd.Stdout, b.cmd.Stderr = dir, out, out
 	require.NoError(t, b.cmd.Start())
 	b.done = make(chan struct{})
@@ -197,7 +215,7 @@ func (b *bridge) metrics() map[string]float64 {
 
 // What calls use, and what must be back where it was some time after them.
 var state = []string{
-	"ivrbridge_calls_active", "ivrbridge_sip_calls", "ivrbridge_sip_dialogs", "ivrbridge_sip_transactions", "ivrbridge_rtp_ports_used",
+	"ivrbridge_calls_active", "ivrbridge_rtc_peers", "ivrbridge_sip_calls", "ivrbridge_sip_dialogs", "ivrbridge_sip_transactions", "ivrbridge_rtp_ports_used",
 	"go_goroutines", "process_open_fds",
 }
 
@@ -240,13 +258,16 @@ func (b *bridge) settled(before map[string]float64) {
 }
 
 // drops is how many datagrams found the socket for SIP full.
-func (b *bridge) drops() int {
+func (b *bridge) drops() int { return dropped(b.sip) }
+
+// dropped is how many datagrams found a UDP socket of this host full.
+func dropped(at netip.AddrPort) int {
 	text, err := os.ReadFile("/proc/net/udp")
 	if err != nil {
 		return 0
 	}
-	a := b.sip.Addr().As4()
-	local := fmt.Sprintf("%02X%02X%02X%02X:%04X", a[3], a[2], a[1], a[0], b.sip.Port())
+	a := at.Addr().As4()
+	local := fmt.Sprintf("%02X%02X%02X%02X:%04X", a[3], a[2], a[1], a[0], at.Port())
 	for line := range strings.Lines(string(text)) {
 		if f := strings.Fields(line); len(f) > 12 && f[1] == local {
 			n, _ := strconv.Atoi(f[12])
