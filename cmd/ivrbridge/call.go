@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -38,6 +40,9 @@ func newCall() *cobra.Command {
 			if conf.Script, err = steps(script, say, play, keys); err != nil {
 				return &usageError{err}
 			}
+			if conf.Transport != "" && conf.Transport != sip.UDP && conf.Transport != sip.TCP {
+				return &usageError{errors.New("--transport: write udp or tcp")}
+			}
 			if err := codecAndHeaders(&conf, codec, headers); err != nil {
 				return &usageError{err}
 			}
@@ -52,7 +57,12 @@ func newCall() *cobra.Command {
 					log.Warn("recogniser not available", zap.Error(err))
 				}
 			}
-			report, err := caller.Run(cmd.Context(), conf)
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM) // hangs up, as an interrupt does
+			defer stop()
+			report, err := caller.Run(ctx, conf)
+			if errors.Is(err, sip.ErrInvalid) {
+				return &usageError{err} // an address or a header that no call can have
+			}
 			if err != nil {
 				return err
 			}
@@ -86,7 +96,8 @@ func steps(file, say, play, keys string) (*caller.Script, error) {
 	if say == "" && play == "" && keys == "" {
 		return nil, nil //nolint:nilnil // no script: just listen
 	}
-	return caller.Quick(say, play, keys), nil
+	quick := caller.Quick(say, play, keys)
+	return quick, quick.Check()
 }
 
 func codecAndHeaders(conf *caller.Config, codec string, headers []string) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 
@@ -32,6 +33,11 @@ func newDemo() *cobra.Command {
 			if err = o.RTP.UnmarshalText([]byte(rtp)); err != nil {
 				return &usageError{fmt.Errorf("--rtp: %w", err)}
 			}
+			for name, address := range map[string]string{"--http": o.HTTP, "--https": o.HTTPS} {
+				if _, _, err := net.SplitHostPort(address); err != nil && address != "" {
+					return &usageError{fmt.Errorf("%s: write address:port, such as 127.0.0.1:8080", name)}
+				}
+			}
 			log, _, err := obs.NewLogger(obs.LogConfig{Level: level, Format: format}, os.Stderr)
 			if err != nil {
 				return &usageError{err}
@@ -43,6 +49,9 @@ func newDemo() *cobra.Command {
 			drain, stop := drainSignals()
 			defer stop()
 			d, err := app.NewDemo(cmd.Context(), o)
+			if errors.Is(err, app.ErrFlow) {
+				return &usageError{err}
+			}
 			if err != nil {
 				return err
 			}

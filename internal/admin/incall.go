@@ -3,6 +3,7 @@ package admin
 import (
 	"net/http"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -96,11 +97,20 @@ func text(w http.ResponseWriter, r *http.Request, p PhoneSession) error {
 	if err := decode(r, &wish, CodeBadRequest); err != nil {
 		return err
 	}
-	wish.Text = strings.TrimSpace(wish.Text)
+	wish.Text = strings.TrimSpace(strings.Map(spaced, wish.Text))
 	if wish.Text == "" || utf8.RuneCountInString(wish.Text) > maxText {
 		return bad(CodeBadRequest, "text is 1 to %d characters", maxText)
 	}
 	return accepted(w, p.Type(wish.Text))
+}
+
+// spaced takes control characters out of what the caller wrote: flows, records
+// and terminals have no use for them.
+func spaced(r rune) rune {
+	if unicode.IsControl(r) {
+		return ' '
+	}
+	return r
 }
 
 // hangup ends a call whatever the body is: a page that closes sends it as a

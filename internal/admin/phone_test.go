@@ -776,6 +776,8 @@ func TestInCall(t *testing.T) {
 		{"keys", `{"keys":"` + strings.Repeat("1", 65) + `"}`, 400, ""},
 		{"text", `{"text":" a pizza "}`, 202, "text a pizza"},
 		{"text", `{"text":" "}`, 400, ""},
+		{"text", `{"text":"\u0000a\u001b[1m\u0085\u009b\npizza\u0007"}`, 202, "text a [1m   pizza"},
+		{"text", `{"text":"\u0000\u0007"}`, 400, ""},
 		{"text", `{"text":"` + strings.Repeat("é", 2000) + `"}`, 202, "text " + strings.Repeat("é", 2000)},
 		{"text", `{"text":"` + strings.Repeat("é", 2001) + `"}`, 400, ""},
 		{"text", `{"text":"` + strings.Repeat("x", maxPhoneBody) + `"}`, 413, ""},

@@ -246,15 +246,21 @@ func (a *App) Idle(ctx context.Context) {
 	}
 }
 
+// Why no call is taken.
+var (
+	errDraining = errors.New("draining")
+	errFull     = errors.New("full")
+)
+
 // ready says why no call is taken, nil when calls are.
 func (a *App) ready() error {
 	select {
 	case <-a.draining:
-		return errors.New("draining")
+		return errDraining
 	default:
 	}
 	if a.calls.len() >= a.conf.SIP.MaxCalls || a.ports != nil && a.ports.Free() == 0 {
-		return errors.New("full")
+		return errFull
 	}
 	return nil
 }
@@ -265,6 +271,9 @@ func (a *App) Stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	a.Drain()
+	if a.phones != nil {
+		a.phones.close()
+	}
 	if a.server != nil {
 		if err := a.server.Shutdown(expired(ctx)); err != nil && !errors.Is(err, context.Canceled) {
 			a.log.Warn("sip not closed cleanly", zap.Error(err))

@@ -41,7 +41,7 @@ func TestVoiceThatDoesNotAnswerKeepsNobodyWaiting(t *testing.T) {
 	any0 := netip.MustParseAddrPort("127.0.0.1:0")
 	conf.SIP.Listen = []configs.Listen{{Transport: "udp", Addr: any0}, {Transport: "tcp", Addr: any0}}
 	conf.Media.RTPPorts = configs.PortRange{Low: 19000, High: 19019}
-	conf.HTTP.Listen = "127.0.0.1:0"
+	conf.HTTP.Listen, conf.RTC.Listen = "127.0.0.1:0", ""
 	agent := configs.DefaultAgent()
 	agent.Name, agent.Voiceflow.APIKey = "a", secret.New("VF.DM.000000000000000000000000.test")
 	agent.ASR = configs.NewAdapter(configs.None, nil)

@@ -23,15 +23,23 @@ type liveCall struct {
 	began time.Time
 	call  *call.Call
 	end   func(why string) // on an operator's wish
+	// bridged reports whether the caller talks to somebody else through us; nil: never.
+	bridged func() bool
 }
 
-func (c *calls) add(l *liveCall) {
+// add takes a call unless there are as many already as there may be, of its agent
+// or of all; 0: any number. Calls that begin at once are counted one by one.
+func (c *calls) add(l *liveCall, ofAgent, ofAll int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if ofAgent > 0 && c.count(l.agent) >= ofAgent || ofAll > 0 && len(c.live) >= ofAll {
+		return false
+	}
 	if c.live == nil {
 		c.live = map[string]*liveCall{}
 	}
 	c.live[l.info.ID] = l
+	return true
 }
 
 func (c *calls) remove(id string) {
@@ -50,6 +58,11 @@ func (c *calls) len() int {
 func (c *calls) of(agent string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.count(agent)
+}
+
+// count is of with mu held.
+func (c *calls) count(agent string) int {
 	n := 0
 	for _, l := range c.live {
 		if l.agent == agent {
@@ -101,6 +114,6 @@ func (l *liveCall) shown() admin.Call {
 	turns, held := l.call.Progress()
 	return admin.Call{
 		ID: l.info.ID, Agent: l.agent, Trunk: l.info.Trunk, Direction: l.info.Direction, From: l.info.Caller, To: l.info.Called,
-		State: "up", Began: l.began, Turns: turns, OnHold: held,
+		State: "up", Began: l.began, Turns: turns, OnHold: held, Bridged: l.bridged != nil && l.bridged(),
 	}
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -46,6 +47,9 @@ type Demo struct {
 	notes []string
 }
 
+// ErrFlow says that the file of the demo's flow cannot be used.
+var ErrFlow = errors.New("flow")
+
 // demoKey has the form that Voiceflow's keys have; the flow inside takes any.
 const demoKey = "VF.DM.000000000000000000000000.demo"
 
@@ -59,7 +63,7 @@ func NewDemo(ctx context.Context, o DemoOptions) (*Demo, error) {
 	}
 	if o.Flow != "" {
 		if flow, err = localflow.Load(o.Flow); err != nil {
-			return nil, fmt.Errorf("flow: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrFlow, err)
 		}
 	}
 	// Conversations of calls that are over are of no use; nobody asks for the

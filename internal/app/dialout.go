@@ -8,11 +8,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/ivrbridge/ivrbridge/configs"
 	"github.com/ivrbridge/ivrbridge/internal/call"
+	"github.com/ivrbridge/ivrbridge/internal/guard"
 	"github.com/ivrbridge/ivrbridge/internal/line"
 	"github.com/ivrbridge/ivrbridge/media"
 	"github.com/ivrbridge/ivrbridge/media/vad"
@@ -70,7 +73,8 @@ func (a *App) dialer(ag *agent, log *zap.Logger) line.Dialer {
 		}
 		conf := a.lineConfig(ag, t, log)
 		conf.VAD = vad.Config{} // nobody listens to who was called
-		l, err := line.New(conf, nobody{})
+		sink := &callee{log: log}
+		l, err := line.New(conf, sink)
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +89,11 @@ func (a *App) dialer(ag *agent, log *zap.Logger) line.Dialer {
 			req.Headers = append(req.Headers, sip.Header{Name: name, Value: value})
 		}
 		slices.SortFunc(req.Headers, func(x, y sip.Header) int { return strings.Compare(x.Name, y.Name) })
-		return l, l.Dial(ctx, a.server, req)
+		if err := l.Dial(ctx, a.server, req); err != nil {
+			return nil, err
+		}
+		sink.line.Store(l)
+		return l, nil
 	}
 }
 
@@ -105,11 +113,42 @@ func hostOf(ctx context.Context, uri string) (netip.Addr, error) {
 	return found[0].Unmap(), nil
 }
 
-// nobody takes what happens on a line that is joined with another.
-type nobody struct{}
+// A callee is whom a caller was handed to. Nothing of what happens on that line
+// matters but its silence: a far end that does not answer any more when asked is
+// no longer there.
+type callee struct {
+	log    *zap.Logger
+	line   atomic.Pointer[line.Line]
+	asking atomic.Bool
+}
+
+// calleeAnswers is what a far end is given to say that it is there.
+const calleeAnswers = 5 * time.Second
 
 // Post implements media.Events.
-func (nobody) Post(media.Event) bool { return true }
+func (c *callee) Post(e media.Event) bool {
+	l := c.line.Load()
+	if e.Kind != media.Silent || l == nil || c.asking.Swap(true) {
+		return true
+	}
+	go func() {
+		defer c.asking.Store(false)
+		_ = guard.Run(c.log, "probe", func() { c.ask(l) })
+	}()
+	return true
+}
+
+func (c *callee) ask(l *line.Line) {
+	ctx, cancel := context.WithTimeout(l.Context(), calleeAnswers)
+	defer cancel()
+	if err := l.Alive(ctx); err != nil && l.Context().Err() == nil {
+		c.log.Info("called party is gone", zap.Error(err))
+		l.Hangup(call.Hangup{Why: "no media", Cause: noMedia})
+	}
+}
+
+// noMedia is Q.850's word for a fault that may pass.
+const noMedia = 41
 
 // Hold implements line.Sink.
-func (nobody) Hold(bool) {}
+func (*callee) Hold(bool) {}

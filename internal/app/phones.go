@@ -43,18 +43,20 @@ type phones struct {
 	api *rtc.API
 
 	mu         sync.Mutex
-	live       map[string]*phone // by key, for a while after the end, too
+	live       map[string]admin.PhoneSession // by key: a *phone, and for a while after its end an ended
 	unfinished map[netip.Addr]int
-	waiting    int // of all sources
+	waiting    int  // of all sources
+	closed     bool // the bridge is shut down
 }
 
 func newPhones(a *App, api *rtc.API) *phones {
-	return &phones{app: a, api: api, live: map[string]*phone{}, unfinished: map[netip.Addr]int{}}
+	return &phones{app: a, api: api, live: map[string]admin.PhoneSession{}, unfinished: map[netip.Addr]int{}}
 }
 
 // A phone is one call of a browser.
 type phone struct {
 	origin string
+	agent  configs.Agent
 	feed   *admin.Feed
 	line   *line.Browser
 	call   *call.Call
@@ -98,7 +100,7 @@ func (p *phones) Session(key string) (admin.PhoneSession, bool) {
 func (p *phones) Call(ctx context.Context, o admin.Offer) (admin.Answer, error) {
 	began := time.Now()
 	if err := p.app.ready(); err != nil {
-		return admin.Answer{}, &admin.PhoneError{Status: 503, Code: err.Error(), Reason: "the bridge takes no calls now: " + err.Error(), Retry: 5 * time.Second}
+		return admin.Answer{}, notNow(err)
 	}
 	ag, err := p.agent(o.Agent)
 	if err != nil {
@@ -116,8 +118,8 @@ func (p *phones) Call(ctx context.Context, o admin.Offer) (admin.Answer, error) 
 		Source: o.Source.String(), Headers: map[string]string{}, Language: cmp.Or(o.Language, ag.conf.Language),
 	}
 	log := p.app.log.With(zap.String("call", in.ID))
-	ph := &phone{origin: o.Origin, feed: admin.NewFeed()}
-	watch := newStory(ph.feed, began)
+	ph := &phone{origin: o.Origin, agent: ag.conf, feed: admin.NewFeed()}
+	watch := newStory(ph.feed)
 	vars := variables(ag.conf, in, began)
 	mine := maps.Clone(o.Variables)
 	maps.DeleteFunc(mine, func(name string, _ any) bool { _, taken := vars[name]; return taken })
@@ -131,17 +133,25 @@ func (p *phones) Call(ctx context.Context, o admin.Offer) (admin.Answer, error) 
 	out := p.app.outbound()
 	conf.Targets = p.app.targets(ag, out, p.app.reachedAt(out), outboundHost(out))
 	ph.call = call.New(conf)
-	ph.line, err = line.NewBrowser(p.api, p.app.lineConfig(ag, out, log), ph.call, p.app.dialer(ag, log)) //nolint:contextcheck // the line outlives the request
+	lc := p.app.lineConfig(ag, out, log)
+	lc.Afar = !o.Source.Unmap().IsLoopback()
+	ph.line, err = line.NewBrowser(p.api, lc, ph.call, p.app.dialer(ag, log)) //nolint:contextcheck // the line outlives the request
 	if err != nil {
 		release()
 		log.Warn("browser's call refused", zap.Error(err))
 		if errors.Is(err, media.ErrNoPorts) {
-			return admin.Answer{}, &admin.PhoneError{Status: 503, Code: "full", Reason: "the bridge takes no calls now: full", Retry: 5 * time.Second}
+			return admin.Answer{}, notNow(errFull)
 		}
+		return admin.Answer{}, err
+	}
+	if err := p.enter(ph, in, ag, began); err != nil {
+		release()
+		ph.line.Leave(call.ClassServerError, "the bridge takes no further calls")
 		return admin.Answer{}, err
 	}
 	answer, err := ph.line.Negotiate(ctx, o.SDP)
 	if err != nil {
+		p.app.calls.remove(in.ID)
 		release()
 		ph.line.Leave(call.ClassClientError, "the browser's offer could not be answered")
 		log.Info("browser's offer refused", zap.Error(err))
@@ -150,12 +160,37 @@ func (p *phones) Call(ctx context.Context, o admin.Offer) (admin.Answer, error) 
 	key := randomID()
 	p.mu.Lock()
 	p.live[key] = ph
+	closed := p.closed
 	p.mu.Unlock()
-	watch.state("connecting", "", "")
-	p.app.calls.add(&liveCall{info: in, agent: ag.conf.Name, began: began, call: ph.call, end: ph.end})
+	if closed {
+		ph.shutDown()
+	}
 	log.Info("call began", zap.String("agent", ag.conf.Name), zap.String("trunk", browserTrunk), zap.String("source", in.Source))
 	p.app.work.Go(func() { p.run(ph, key, log, watch, release) }) //nolint:contextcheck // the call outlives the request
 	return admin.Answer{ID: in.ID, Session: key, SDP: answer, Agent: ag.conf.Name, Language: in.Language}, nil
+}
+
+// enter counts a call among those that are up. Many may ask at once, and the
+// bridge may have begun to drain meanwhile.
+func (p *phones) enter(ph *phone, in call.Info, ag *agent, began time.Time) error {
+	l := &liveCall{info: in, agent: ag.conf.Name, began: began, call: ph.call, end: ph.end, bridged: ph.line.HandedOver}
+	if !p.app.calls.add(l, ag.conf.Limits.Calls, p.app.conf.SIP.MaxCalls) {
+		return agentBusy()
+	}
+	if err := p.app.ready(); errors.Is(err, errDraining) {
+		p.app.calls.remove(in.ID)
+		return notNow(err)
+	}
+	return nil
+}
+
+// notNow is the refusal of a bridge that takes no calls.
+func notNow(why error) *admin.PhoneError {
+	return &admin.PhoneError{Status: 503, Code: why.Error(), Reason: "the bridge takes no calls now: " + why.Error(), Retry: 5 * time.Second}
+}
+
+func agentBusy() *admin.PhoneError {
+	return &admin.PhoneError{Status: 503, Code: "full", Reason: "the agent is busy, try again soon", Retry: 10 * time.Second}
 }
 
 // refusedOffer says what is wrong with an offer.
@@ -177,7 +212,7 @@ func (p *phones) agent(name string) (*agent, error) {
 		return nil, &admin.PhoneError{Status: 404, Code: "no_agent", Reason: "there is no such agent"}
 	}
 	if limit := ag.conf.Limits.Calls; limit > 0 && p.app.calls.of(name) >= limit {
-		return nil, &admin.PhoneError{Status: 503, Code: "full", Reason: "the agent is busy, try again soon", Retry: 10 * time.Second}
+		return nil, agentBusy()
 	}
 	return ag, nil
 }
@@ -219,23 +254,35 @@ func (p *phones) run(ph *phone, key string, log *zap.Logger, watch *storyline, r
 	id := ph.call.ID()
 	defer p.app.calls.remove(id)
 	defer release()
+	watch.begin()
 	over := ph.line.Context()
 	p.app.work.Go(func() {
 		ph.figures(over, watch, release)
 	})
 	res := ph.call.Run(p.app.background, ph.line)
+	handedOver := ph.line.HandedOver()
+	if longest := ph.agent.Limits.Duration; handedOver && longest > 0 {
+		late := time.AfterFunc(time.Until(res.Began.Add(longest)), func() {
+			ph.line.Leave(call.ClassTransferred, "the call reached its longest duration")
+		})
+		defer late.Stop()
+	}
 	ph.line.Wait()
+	if handedOver {
+		// The conversation was over then, and the call is now.
+		res.Ended, res.Media = time.Now(), ph.line.Stats()
+	}
 	p.app.written(log, res)
 	watch.state("ended", string(res.Class), res.Why)
 	ph.feed.Close()
-	p.app.work.Go(func() {
-		select {
-		case <-time.After(told):
-		case <-p.app.background.Done():
-		}
+	// What the call took is given back at once, its events a while later.
+	p.mu.Lock()
+	p.live[key] = ended{origin: ph.origin, feed: ph.feed}
+	p.mu.Unlock()
+	time.AfterFunc(told, func() {
 		p.mu.Lock()
+		defer p.mu.Unlock()
 		delete(p.live, key)
-		p.mu.Unlock()
 	})
 }
 
@@ -266,46 +313,18 @@ func (ph *phone) end(why string) {
 	}
 }
 
-// Origin implements admin.PhoneSession.
-func (ph *phone) Origin() string { return ph.origin }
+// shutDown ends the call with the bridge.
+func (ph *phone) shutDown() { ph.line.Leave(call.ClassServerError, "the bridge was shut down") }
 
-// Feed implements admin.PhoneSession.
-func (ph *phone) Feed() *admin.Feed { return ph.feed }
-
-// Reoffer implements admin.PhoneSession.
-func (ph *phone) Reoffer(ctx context.Context, sdp string) (string, error) {
-	answer, err := ph.line.Negotiate(ctx, sdp)
-	if err != nil {
-		return "", refusedOffer(err)
-	}
-	return answer, nil
-}
-
-// Candidates implements admin.PhoneSession.
-func (ph *phone) Candidates(_ context.Context, all []admin.Candidate) error {
-	for _, c := range all {
-		if err := ph.line.Candidate(rtc.Candidate{Candidate: c.Candidate, SDPMid: c.SDPMid, SDPMLineIndex: c.SDPMLineIndex}); err != nil { //nolint:contextcheck // the line outlives the request
-			return &admin.PhoneError{Status: 400, Code: "bad_offer", Reason: "the candidate cannot be used"}
+// close ends all calls. Their pages are told why.
+func (p *phones) close() {
+	p.mu.Lock()
+	p.closed = true
+	all := slices.Collect(maps.Values(p.live))
+	p.mu.Unlock()
+	for _, s := range all {
+		if ph, ok := s.(*phone); ok {
+			ph.shutDown()
 		}
 	}
-	return nil
-}
-
-// Keys implements admin.PhoneSession.
-func (ph *phone) Keys(keys string) error {
-	for i := range len(keys) {
-		ph.line.Digit(keys[i])
-	}
-	return nil
-}
-
-// Type implements admin.PhoneSession.
-func (ph *phone) Type(text string) error {
-	ph.call.Type(text)
-	return nil
-}
-
-// Hangup implements admin.PhoneSession.
-func (ph *phone) Hangup(why string) {
-	ph.line.Leave(call.ClassCallerHangup, cmp.Or(why, "the caller hung up"))
 }

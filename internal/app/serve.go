@@ -94,12 +94,15 @@ func (a *App) converse(ctx context.Context, c *sip.Call, ag *agent, trunk config
 		_ = c.Reject(code, "")
 		return
 	}
-	if err := c.Ring(ctx); err != nil {
-		log.Info("call ended before it was answered", zap.Error(err))
+	if !a.calls.add(&liveCall{info: in, agent: ag.conf.Name, began: began, call: cc, end: cc.Drain}, ag.conf.Limits.Calls, 0) {
+		log.Info("call refused", zap.String("reason", "agent is full"), zap.String("agent", ag.conf.Name))
+		_ = c.Reject(486, "")
 		return
 	}
-	a.calls.add(&liveCall{info: in, agent: ag.conf.Name, began: began, call: cc, end: cc.Drain})
 	defer a.calls.remove(in.ID)
+	if err := c.Ring(ctx); err != nil {
+		log.Debug("ringing not told", zap.Error(err)) // a call that is over already has a record all the same
+	}
 	log.Info("call began", zap.String("agent", ag.conf.Name), zap.String("trunk", in.Trunk), zap.String("caller", obs.Mask(in.Caller)),
 		zap.String("called", obs.Mask(in.Called)), zap.String("source", in.Source), zap.String("user_agent", c.UserAgent()))
 	res := cc.Run(context.WithoutCancel(ctx), l) // the line says when the call is over

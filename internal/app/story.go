@@ -15,8 +15,14 @@ type storyline struct {
 	began  time.Time
 }
 
-func newStory(feed *admin.Feed, began time.Time) *storyline {
-	return &storyline{feed: feed, teller: story.NewTeller(), began: began}
+func newStory(feed *admin.Feed) *storyline {
+	return &storyline{feed: feed, teller: story.NewTeller()}
+}
+
+// begin says that the conversation begins now: its own times count from here.
+func (s *storyline) begin() {
+	s.began = time.Now()
+	s.state("connecting", "", "")
 }
 
 // step is called by the call's goroutine.
@@ -31,7 +37,7 @@ func (s *storyline) state(name, class, why string) {
 }
 
 func (s *storyline) now() story.Seconds {
-	return story.Seconds(time.Since(s.began).Round(time.Millisecond).Seconds())
+	return story.Seconds(float64(time.Since(s.began).Round(time.Millisecond).Milliseconds()) / 1000)
 }
 
 // mediaFigures are the figures of the media as a page shows them.

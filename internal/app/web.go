@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -21,6 +22,9 @@ import (
 
 // sipPath is where pages open SIP over WebSocket (RFC 7118).
 const sipPath = "/sip"
+
+// farewell is what pages are given to hear of the end of the bridge.
+const farewell = time.Second
 
 // openRTC opens the port of browsers' media.
 func (a *App) openRTC(ctx context.Context) error {
@@ -112,8 +116,11 @@ func (a *App) serveOn(l net.Listener, h http.Handler, scheme string) {
 		}
 	})
 	a.later(scheme, func(ctx context.Context) error {
-		// Streams of events never end by themselves.
-		if err := server.Shutdown(expired(ctx)); err != nil && !errors.Is(err, context.Canceled) {
+		// Pages are still told how their calls ended; who does not read that is not
+		// waited for.
+		ctx, cancel := context.WithTimeout(ctx, farewell)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 		return server.Close()

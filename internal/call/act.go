@@ -41,6 +41,9 @@ func (c *Call) take(ctx context.Context, l letter) {
 		if done, ok := ev.(machine.TransferDone); ok {
 			c.report.transferred(done)
 			c.conf.Metrics.transfers.WithLabelValues(string(done.Outcome)).Inc()
+			if !done.Outcome.Success() && c.line.Context().Err() != nil {
+				c.gone(ctx) // nobody is there to take the path of a failure
+			}
 		}
 		c.step(ctx, l.at, ev)
 	case Handover:
@@ -176,7 +179,7 @@ func (c *Call) act(ctx context.Context, e machine.Effect) {
 		if e.Transferred {
 			c.report.class = ClassTransferred
 		}
-		c.hangup(Hangup{Why: e.Why, Cause: e.Cause})
+		c.hangup(Hangup{Why: e.Why, Cause: e.Cause, HandedOver: e.Transferred})
 	case machine.Note:
 		c.note(e)
 	case machine.Count:
@@ -216,23 +219,34 @@ func (c *Call) turn(ctx context.Context, e machine.SendTurn) {
 	t := dialog.Turn{Action: e.Action, Variables: e.Variables, StopTypes: c.conf.Policy.StopTypes(), TTS: c.conf.InTraces}
 	c.report.sent(time.Now(), e.Action)
 	c.begun.Add(1)
-	planner := planner{ssml: c.conf.Voice.SSML(), noReply: c.conf.Policy.NoReply}
+	planner := planner{ssml: c.conf.Voice.SSML(), inTraces: c.conf.InTraces, noReply: c.conf.Policy.NoReply}
 	session := c.session
 	c.do("turn", func() {
 		defer cancel()
 		_, err := session.Interact(ctx, t, func(tr dialog.Trace) error {
 			var items []machine.Item
+			piece := false
 			for _, step := range dialog.Interpret(tr).Split() {
+				piece = piece || step.Kind == dialog.KindCompletion || step.Kind == dialog.KindChunk
 				items = append(items, planner.plan(step)...)
 				if step.Kind == dialog.KindDebug && step.Text != "" {
 					c.log.Debug("agent says", zap.String("text", step.Text))
 				}
+			}
+			if piece {
+				if len(items) == 0 {
+					return nil // tokens come by the hundred, and half a sentence is nobody's
+				}
+				tr = planner.asMessage(items)
 			}
 			if !c.in.post(time.Now(), machine.TraceArrived{Turn: e.Seq, Items: items, Trace: tr}) {
 				return ErrOverflow
 			}
 			return nil
 		})
+		if rest := planner.flush(err == nil); len(rest) > 0 && ctx.Err() == nil {
+			c.in.post(time.Now(), machine.TraceArrived{Turn: e.Seq, Items: rest, Trace: planner.asMessage(rest)})
+		}
 		if err == nil {
 			c.in.post(time.Now(), machine.TurnDone{Turn: e.Seq})
 			return

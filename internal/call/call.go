@@ -161,6 +161,9 @@ func (c *Call) unanswered(err error) {
 	case <-time.After(closeLimit):
 	}
 	c.report.class = classOf(context.Cause(over))
+	if c.report.class == ClassCallerHangup {
+		c.report.why = sentence(context.Cause(over))
+	}
 }
 
 func (c *Call) begin(ctx context.Context) error {

@@ -192,6 +192,21 @@ func TestHandoverOutcomes(t *testing.T) {
 	}
 }
 
+func TestCallerWhoHangsUpOnATransferIsNotHandedOver(t *testing.T) {
+	res := perform(t, menu, nil, func(s *stage) {
+		s.line.refer = func(context.Context, call.Referral) (call.Referred, error) {
+			s.line.bye()
+			return call.Referred{Gone: true}, nil
+		}
+		s.until(1)
+		s.phone.press("2")
+	})
+	require.Equal(t, call.ClassCallerHangup, res.Class)
+	require.Len(t, res.Handovers, 1)
+	require.Equal(t, machine.Unreachable, res.Handovers[0].Outcome)
+	require.Equal(t, "the far end hung up", res.Handovers[0].Cause)
+}
+
 func TestHoldMusicIsNoTurn(t *testing.T) {
 	perform(t, menu, nil, func(s *stage) {
 		s.until(1)

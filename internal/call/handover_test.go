@@ -85,6 +85,26 @@ func TestHandoverThatEndsWithTheCallIsReported(t *testing.T) {
 	require.Equal(t, machine.Unconfirmed, res.Handovers[0].Outcome)
 }
 
+// TestCallerWhoLeavesTakesNoPath hangs up while the target rings: the agent is not
+// told of a failure that nobody hears of any more.
+func TestCallerWhoLeavesTakesNoPath(t *testing.T) {
+	var actions []string
+	res := perform(t, menu, nil, func(s *stage) {
+		s.line.refer = func(context.Context, call.Referral) (call.Referred, error) {
+			s.line.bye()
+			return call.Referred{Accepted: true, Final: true, Status: 487}, nil
+		}
+		s.until(1)
+		s.phone.press("2")
+		s.wait(10 * time.Second)
+		actions = s.requests()
+	})
+	require.Len(t, res.Handovers, 1)
+	require.Equal(t, machine.NoAnswer, res.Handovers[0].Outcome)
+	require.Equal(t, call.ClassCallerHangup, res.Class)
+	require.Len(t, actions, 2, "%v", actions)
+}
+
 const chat = `
 name: chat
 blocks:

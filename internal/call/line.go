@@ -64,6 +64,9 @@ type Hangup struct {
 	Why     string            // one sentence, for the Reason header
 	Cause   int               // Q.850; 0 is normal call clearing
 	Headers map[string]string // for the BYE
+	// HandedOver says that the caller has been handed over. A line that carries
+	// him on stays with whom he talks to.
+	HandedOver bool
 }
 
 // Referral is one hand-over by REFER.
@@ -80,5 +83,5 @@ type Referred struct {
 	Accepted bool // the far end took the REFER
 	Final    bool // Status is the end of the far end's attempt
 	Gone     bool // the far end hung up
-	Joined   bool // the line called the target itself and joined it with the caller
+	Called   bool // the line called the target itself instead of asking the far end to
 }

@@ -80,7 +80,7 @@ func refer(ctx context.Context, line Line, t target.Target, progress func(status
 	defer cancel()
 	h := Handover{Began: time.Now(), Target: t.URI, Mode: target.ModeRefer}
 	r, err := line.Refer(ctx, Referral{URI: t.URI, Display: t.Display, UUI: t.UUI, Headers: t.Headers}, progress)
-	if r.Joined {
+	if r.Called {
 		h.Mode = target.ModeBridge
 	}
 	h.Outcome, h.Cause = outcome(r, err)
@@ -99,6 +99,8 @@ func outcome(r Referred, err error) (machine.Outcome, string) {
 		return machine.Connected, "the far end hung up"
 	case r.Accepted && !r.Final:
 		return machine.Unconfirmed, "accepted, and no word of its end"
+	case r.Gone && r.Status == 0:
+		return machine.Unreachable, "the far end hung up"
 	case r.Status == 0 && err != nil:
 		return machine.Unreachable, "no answer to the transfer request"
 	}

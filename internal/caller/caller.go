@@ -84,25 +84,38 @@ func Run(ctx context.Context, conf Config) (Report, error) {
 	c := &caller{conf: conf, log: conf.Log, ear: newEar(conf.Record != ""), facts: map[kind]int{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var recording *os.File // opened before the call: afterwards it is too late to learn that it cannot be
+	if conf.Record != "" {
+		var err error
+		if recording, err = os.Create(conf.Record); err != nil {
+			return c.report, fmt.Errorf("open recording: %w", err)
+		}
+	}
+	report, err := c.run(ctx)
+	if recording != nil {
+		err = errors.Join(err, c.save(recording))
+	}
+	return report, err
+}
+
+// run is the call.
+func (c *caller) run(ctx context.Context) (Report, error) {
 	stop, err := c.open(ctx)
 	if err != nil {
 		return c.report, err
 	}
 	defer stop()
 	dial, done := context.WithTimeout(ctx, dialLimit)
-	l, err := c.dial(dial, conf.Target, nil)
+	l, err := c.dial(dial, c.conf.Target, nil)
 	done()
 	if err != nil {
-		return c.report, fmt.Errorf("call %s: %w", conf.Target, err)
+		return c.report, fmt.Errorf("call %s: %w", c.conf.Target, err)
 	}
-	c.say("answered by %s", conf.Target)
+	c.say("answered by %s", c.conf.Target)
 	c.attach(ctx, l)
 	err = c.play(ctx)
 	c.hangup()
 	c.report.Stats = l.Stats()
-	if conf.Record != "" {
-		err = errors.Join(err, c.save())
-	}
 	return c.report, err
 }
 
@@ -194,7 +207,7 @@ func (c *caller) dial(ctx context.Context, to string, progress func(sip.Progress
 		return nil, err
 	}
 	l, err := line.New(line.Config{
-		Engine: c.engine, Codecs: c.conf.Codecs, Advertise: func(netip.Addr) netip.Addr { return own }, VAD: vad.Default(),
+		Engine: c.engine, Codecs: c.conf.Codecs, NoEvents: c.conf.Script.tones(), Advertise: func(netip.Addr) netip.Addr { return own }, VAD: vad.Default(),
 		Trusted: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, Log: c.log,
 	}, c.ear)
 	if err != nil {
@@ -300,13 +313,9 @@ func (c *caller) hangup() {
 	}
 }
 
-// save writes the recording.
-func (c *caller) save() error {
-	f, err := os.Create(c.conf.Record)
-	if err != nil {
-		return fmt.Errorf("save recording: %w", err)
-	}
-	err = pcm.WriteWAV(f, pcm.Rate, 2, c.ear.recording())
+// save writes the recording and closes its file.
+func (c *caller) save(f *os.File) error {
+	err := pcm.WriteWAV(f, pcm.Rate, 2, c.ear.recording())
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("save recording: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 	"unicode"
@@ -36,7 +35,7 @@ func (c *caller) play(ctx context.Context) error {
 	for _, s := range c.conf.Script.Steps {
 		begun := time.Now()
 		if err := c.step(ctx, s); err != nil {
-			return fmt.Errorf("line %d: %s: %w", s.line, s, err)
+			return s.in(fmt.Errorf("%s: %w", s, err))
 		}
 		c.report.Steps++
 		c.say("%6.2fs  %s", time.Since(begun).Seconds(), s)
@@ -166,10 +165,7 @@ func (c *caller) speak(ctx context.Context, text string) error {
 }
 
 func (c *caller) sound(ctx context.Context, path string) error {
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(c.conf.Script.dir, path)
-	}
-	b, err := os.ReadFile(path) //nolint:gosec // the script names the file
+	b, err := os.ReadFile(c.conf.Script.path(path))
 	if err != nil {
 		return fmt.Errorf("read sound: %w", err)
 	}

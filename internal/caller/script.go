@@ -24,6 +24,7 @@ type Step struct {
 	Hear    *Within `yaml:"hear"`    // a prompt begins
 	Silence *Within `yaml:"silence"` // the prompt has ended
 	Press   string  `yaml:"press"`   // keys; w waits half a second, W a second
+	How     string  `yaml:"how"`     // of press; inband: as tones, and no telephone-event is agreed for the call
 	Say     string  `yaml:"say"`     // words, by the local voice
 	Play    string  `yaml:"play"`    // a WAV or MP3 file, relative to the script
 	Expect  *Expect `yaml:"expect"`  // words that the far end says
@@ -34,6 +35,9 @@ type Step struct {
 
 	line int
 }
+
+// inband is how keys are pressed as tones.
+const inband = "inband"
 
 // Within bounds a wait.
 type Within struct {
@@ -96,7 +100,54 @@ func Load(path string) (*Script, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	s.dir = filepath.Dir(path)
+	if err := s.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
 	return s, nil
+}
+
+// Check tells what no call can do: steps that are none, and sound files that are
+// not there. All mistakes are reported at once.
+func (s *Script) Check() error {
+	var errs []error
+	for _, step := range s.Steps {
+		err := step.check()
+		if err == nil && step.Play != "" {
+			_, err = os.Stat(s.path(step.Play))
+		}
+		if err != nil {
+			errs = append(errs, step.in(err))
+		}
+	}
+	if len(s.Steps) == 0 {
+		errs = append(errs, errors.New("there are no steps"))
+	}
+	return errors.Join(errs...)
+}
+
+// in says at which line of the script something is wrong, if the step is of one.
+func (s Step) in(err error) error {
+	if s.line == 0 {
+		return err
+	}
+	return fmt.Errorf("line %d: %w", s.line, err)
+}
+
+// unread is what the decoder says of one step, without its own lines, which
+// begin at each step anew.
+func unread(err error) error {
+	if e, ok := errors.AsType[*yaml.TypeError](err); ok {
+		err = errors.New(strings.Join(e.Errors, "; "))
+	}
+	return errors.New(strings.ReplaceAll(strings.ReplaceAll(err.Error(), "line 1: ", ""), " in type caller.Step", " in a step"))
+}
+
+// path is where a sound file of the script is.
+func (s *Script) path(file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(s.dir, file)
 }
 
 // Parse reads a script: a list of steps. All mistakes are reported at once.
@@ -122,11 +173,11 @@ func Parse(document []byte) (*Script, error) {
 		d := yaml.NewDecoder(bytes.NewReader(b))
 		d.KnownFields(true)
 		if err := d.Decode(&step); err != nil {
-			errs = append(errs, fmt.Errorf("line %d: %w", step.line, err))
+			errs = append(errs, step.in(unread(err)))
 			continue
 		}
 		if err := step.check(); err != nil {
-			errs = append(errs, fmt.Errorf("line %d: %w", step.line, err))
+			errs = append(errs, step.in(err))
 		}
 		s.Steps = append(s.Steps, step)
 	}
@@ -148,10 +199,17 @@ func (s Step) check() error {
 		return errors.New("expect wants a text")
 	case strings.Trim(s.Press, "0123456789*#ABCDwW") != "":
 		return errors.New("press takes 0-9, *, #, A-D, and w or W for pauses")
+	case s.How != "" && (s.Press == "" || s.How != inband):
+		return errors.New("how goes with press, and is inband or absent")
 	case s.Event != nil && !s.Event.Refer && !s.Event.Moved && !s.Event.Ended && !s.Event.Held:
 		return errors.New("event wants one of refer, moved, ended, held")
 	}
 	return nil
+}
+
+// tones reports whether keys are pressed as tones.
+func (s *Script) tones() bool {
+	return s != nil && slices.ContainsFunc(s.Steps, func(st Step) bool { return st.How == inband })
 }
 
 // expected lists what the script expects to hear.

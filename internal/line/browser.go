@@ -31,8 +31,10 @@ type Browser struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	turn sync.Mutex // one negotiation at a time: holds are told in their order
+	held bool       // guarded by turn
+
 	mu      sync.Mutex
-	held    bool
 	over    bool
 	partner *Line  // who the caller was handed to; nil: nobody
 	part    func() // ends the joining
@@ -46,6 +48,9 @@ func NewBrowser(api *rtc.API, conf Config, sink Sink, dial Dialer) (*Browser, er
 	if err != nil {
 		return nil, fmt.Errorf("open peer: %w", err)
 	}
+	if conf.Afar {
+		peer.Afar()
+	}
 	b := &Browser{peer: peer, sink: sink, dial: dial, log: conf.Log}
 	b.ctx, b.cancel = context.WithCancelCause(context.Background())
 	context.AfterFunc(peer.Context(), b.vanished)
@@ -55,15 +60,14 @@ func NewBrowser(api *rtc.API, conf Config, sink Sink, dial Dialer) (*Browser, er
 // Negotiate answers an offer of the page: its first, and every later one, which
 // restarts ICE or holds. The error is that of [rtc.Peer.Answer].
 func (b *Browser) Negotiate(ctx context.Context, offer string) (answer string, err error) {
+	b.turn.Lock()
+	defer b.turn.Unlock()
 	out, terms, err := b.peer.Answer(ctx, []byte(offer))
 	if err != nil {
 		return "", fmt.Errorf("answer the page: %w", err)
 	}
-	b.mu.Lock()
-	changed := terms.Held != b.held
-	b.held = terms.Held
-	b.mu.Unlock()
-	if changed {
+	if terms.Held != b.held {
+		b.held = terms.Held
 		b.sink.Hold(terms.Held)
 	}
 	return string(out), nil
@@ -91,12 +95,10 @@ func (b *Browser) Answer(ctx context.Context) error {
 // Hangup implements call.Line. A caller who was handed over stays with whom he
 // talks to; the line is over when one of them hangs up.
 func (b *Browser) Hangup(h call.Hangup) {
-	b.mu.Lock()
-	talks := b.partner != nil
-	b.mu.Unlock()
-	if !talks {
-		b.end(&call.EndError{Class: call.ClassCompleted, Why: h.Why})
+	if h.HandedOver && b.HandedOver() {
+		return
 	}
+	b.end(&call.EndError{Class: call.ClassCompleted, Why: h.Why})
 }
 
 // HandedOver reports whether the caller talks to somebody else.
@@ -163,18 +165,20 @@ func (b *Browser) Refer(ctx context.Context, r call.Referral, progress func(stat
 		var refused interface{ SIPStatus() int }
 		switch {
 		case errors.As(err, &refused):
-			return call.Referred{Status: refused.SIPStatus(), Accepted: true, Final: true}, nil
+			return call.Referred{Status: refused.SIPStatus(), Accepted: true, Final: true, Called: true}, nil
 		case errors.Is(err, context.DeadlineExceeded):
-			return call.Referred{Status: 408, Accepted: true, Final: true}, nil
+			return call.Referred{Status: 408, Accepted: true, Final: true, Called: true}, nil
+		case errors.Is(err, context.Canceled): // the caller has gone, or the conversation wants it no longer
+			return call.Referred{Status: 487, Accepted: true, Final: true, Called: true}, nil
 		}
-		return call.Referred{}, fmt.Errorf("call the target: %w", err)
+		return call.Referred{Called: true}, fmt.Errorf("call the target: %w", err)
 	}
 	if !b.join(far) {
 		far.Hangup(call.Hangup{Why: "the caller has gone"})
 		far.Wait()
-		return call.Referred{Status: 487, Accepted: true, Final: true}, nil
+		return call.Referred{Status: 487, Accepted: true, Final: true, Called: true}, nil
 	}
-	return call.Referred{Status: 200, Accepted: true, Final: true, Joined: true}, nil
+	return call.Referred{Status: 200, Accepted: true, Final: true, Called: true}, nil
 }
 
 // join lets the caller talk with far. It fails when the line is over.

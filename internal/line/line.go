@@ -36,6 +36,8 @@ type Sink interface {
 type Config struct {
 	Engine *media.Engine
 	Codecs []sdp.Codec
+	// NoEvents says that keys come and go as tones: no telephone-event is agreed.
+	NoEvents bool
 	// Advertise returns the address for our SDP as the peer should see it.
 	Advertise func(peer netip.Addr) netip.Addr
 	// Media are networks that RTP may come from besides the SDP's and the
@@ -49,8 +51,9 @@ type Config struct {
 	Silence      time.Duration
 	// RTC takes offers of browsers (DTLS-SRTP with ICE, RFC 8827); nil: they are
 	// refused like any other profile that is not ours.
-	RTC *rtc.API
-	Log *zap.Logger
+	RTC  *rtc.API
+	Afar bool // a browser is on another machine
+	Log  *zap.Logger
 }
 
 // A Line is one call leg. It implements call.Line.
@@ -129,6 +132,7 @@ func Inbound(conf Config, sink Sink, c *sip.Call) (*Line, error) {
 	open := New
 	if conf.RTC != nil && ofBrowser(c.Offer()) {
 		open = newSecure
+		conf.Afar = !c.Source().Addr().Unmap().IsLoopback()
 	}
 	l, err := open(conf, sink)
 	if err != nil {

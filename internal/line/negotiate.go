@@ -65,7 +65,10 @@ func (n negotiator) Accept(_ context.Context, answer []byte) error {
 }
 
 func (l *Line) local() sdp.Local {
-	return sdp.Local{Addr: l.conf.Advertise(l.peer), Port: l.leg.LocalPort(), Codecs: l.conf.Codecs, Direction: l.want, Name: "ivrbridge"}
+	return sdp.Local{
+		Addr: l.conf.Advertise(l.peer), Port: l.leg.LocalPort(), Codecs: l.conf.Codecs, Direction: l.want, Name: "ivrbridge",
+		NoEvents: l.conf.NoEvents,
+	}
 }
 
 // admissible refuses a far end's address that would make us send to ourselves,

@@ -30,6 +30,9 @@ func newSecure(conf Config, sink Sink) (*Line, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open peer: %w", err)
 	}
+	if conf.Afar {
+		peer.Afar()
+	}
 	l := &Line{conf: conf, sink: sink, secure: peer, leg: peer.Leg(), want: sdp.SendRecv, done: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	context.AfterFunc(peer.Context(), l.mediaGone)

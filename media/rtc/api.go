@@ -117,6 +117,7 @@ func New(c Config) (*API, error) {
 			switch scheme, rest, _ := strings.Cut(u, ":"); {
 			case rest == "":
 				return nil, fmt.Errorf("rtc: ice server %q is no URL", u)
+			case scheme == "stuns": // for the pages; ours are asked through the UDP port
 			case scheme == "stun":
 				servers = append(servers, rest)
 			case scheme == "turn" || scheme == "turns":
@@ -151,14 +152,18 @@ func (a *API) listen(servers []string) {
 			a.log.Debug("buffers of the udp port are the system's", zap.Error(err))
 		}
 	}
+	udp := a.conf.UDP
+	if c, ok := udp.(*net.UDPConn); ok {
+		udp = steady{c}
+	}
 	if len(servers) > 0 && len(a.conf.External) == 0 {
 		mux := ice.NewUniversalUDPMuxDefault(ice.UniversalUDPMuxParams{
-			UDPConn: a.conf.UDP, Logger: a.logs.NewLogger(scopeUDP), XORMappedAddrCacheTTL: time.Nanosecond,
+			UDPConn: udp, Logger: a.logs.NewLogger(scopeUDP), XORMappedAddrCacheTTL: time.Nanosecond,
 		})
 		a.udp = mux
 		a.work.Go(func() { a.watchMapping(ctx, mux, servers) })
 	} else {
-		a.udp = ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: a.conf.UDP, Logger: a.logs.NewLogger(scopeUDP)})
+		a.udp = ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: udp, Logger: a.logs.NewLogger(scopeUDP)})
 	}
 	if a.conf.TCP != nil {
 		a.tcp = ice.NewTCPMuxDefault(ice.TCPMuxParams{

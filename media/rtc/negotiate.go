@@ -38,6 +38,7 @@ type talk struct {
 	wish    bool   // we take what the far end sends: no hold of ours
 	offered *local // an offer of ours waits for its answer
 	tried   int    // candidates of the far end since its last ufrag
+	early   int    // restarts before media ran
 }
 
 // Answer answers an offer of the far end: its first, and each later one, which
@@ -60,7 +61,7 @@ func (p *Peer) Answer(ctx context.Context, offer []byte) ([]byte, Terms, error) 
 	if t.far != nil {
 		at = t.far.at
 	}
-	far, bad := d.understand(at, p.api.conf.Loopback)
+	far, bad := d.understand(at, p.near())
 	if bad != nil {
 		return nil, Terms{}, bad
 	}
@@ -73,6 +74,9 @@ func (p *Peer) Answer(ctx context.Context, offer []byte) ([]byte, Terms, error) 
 		if far.setup == t.ours.setup {
 			return nil, Terms{}, unacceptable("the part in DTLS is another one, and a new DTLS association is not made")
 		}
+	}
+	if restart && !p.mayRestart() {
+		return nil, Terms{}, unacceptable("ICE is restarted too often, wait a moment")
 	}
 	ours := t.ours
 	if first || restart {
@@ -135,7 +139,7 @@ func (p *Peer) Accept(ctx context.Context, answer []byte) (Terms, error) {
 	if t.offered == nil {
 		return Terms{}, malformed("there was no offer to answer")
 	}
-	far, bad := d.understand(t.far.at, p.api.conf.Loopback)
+	far, bad := d.understand(t.far.at, p.near())
 	if bad != nil {
 		return Terms{}, bad
 	}
@@ -173,6 +177,27 @@ func (p *Peer) AddCandidate(c Candidate) error {
 	return nil
 }
 
+// mayRestart bounds how often ICE begins anew: each time checks are sent to
+// wherever the far end says, so that its requests must not become a flood. Called
+// with turn held.
+func (p *Peer) mayRestart() bool {
+	p.mu.Lock()
+	up := p.up
+	p.mu.Unlock()
+	if up {
+		return p.restarts.Allow()
+	}
+	p.talk.early++
+	return p.talk.early <= earlyRestarts
+}
+
+// near reports whether loopback addresses of the far end are tried.
+func (p *Peer) near() bool { return p.api.conf.Loopback && !p.afar.Load() }
+
+// Afar says that the far end is on another machine: its loopback addresses would
+// be ours, and are not tried. Call it before Answer.
+func (p *Peer) Afar() { p.afar.Store(true) }
+
 // able says why nothing can be negotiated.
 func (p *Peer) able(ctx context.Context) error {
 	if p.ctx.Err() != nil {
@@ -186,7 +211,7 @@ func (p *Peer) able(ctx context.Context) error {
 
 // add tries a candidate, or keeps it. Called with turn held.
 func (p *Peer) add(c Candidate) {
-	clean, ufrag, ok := candidate(c.Candidate, p.api.conf.Loopback)
+	clean, ufrag, ok := candidate(c.Candidate, p.near())
 	if !ok {
 		return
 	}

@@ -442,6 +442,9 @@ func candidate(text string, loopback bool) (clean, ufrag string, ok bool) {
 		return "", "", false
 	}
 	addr = addr.Unmap()
+	if addr.Is4() && (addr.As4()[0] == 0 || addr.As4()[0] >= 240) { // this network, reserved, broadcast (RFC 6890)
+		return "", "", false
+	}
 	if addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() || addr.IsLoopback() && !loopback {
 		return "", "", false
 	}

@@ -2,6 +2,7 @@ package rtc
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"regexp"
@@ -149,6 +150,48 @@ func TestRestartSavesACallWhoseNetworkIsGone(t *testing.T) {
 	n := b.packets()
 	until(t, "sound comes again", func() bool { return b.packets() > n+100 })
 	require.NoError(t, p.Context().Err())
+}
+
+// TestRestartsAreNoFlood asks for new paths without end: each would send checks to
+// whatever addresses the request names.
+func TestRestartsAreNoFlood(t *testing.T) {
+	s := set(t, nil)
+	p := s.peer(media.LegConfig{})
+	b := open(t, browserConfig{})
+	restarts := func(offer string) (n int) {
+		for i := range 50 {
+			again := strings.ReplaceAll(offer, "a=ice-ufrag:", fmt.Sprintf("a=ice-ufrag:n%d", i))
+			if _, _, err := p.Answer(t.Context(), []byte(again)); err == nil {
+				n++
+			} else {
+				var refused *Error
+				require.ErrorAs(t, err, &refused)
+			}
+		}
+		return n
+	}
+	offer := b.offer(nil)
+	_, _, err := p.Answer(t.Context(), []byte(offer))
+	require.NoError(t, err)
+	require.Equal(t, earlyRestarts, restarts(offer), "before media runs")
+
+	p, b = s.peer(media.LegConfig{}), open(t, browserConfig{})
+	b.call(p)
+	began := time.Now()
+	n := restarts(b.offer(nil))
+	require.GreaterOrEqual(t, n, restartBurst, "a page may look for a way back")
+	require.LessOrEqual(t, n, restartBurst+1+int(time.Since(began)/restartEvery))
+}
+
+// TestLoopbackOfAnotherMachineIsOurs tells where the far end is.
+func TestLoopbackOfAnotherMachineIsOurs(t *testing.T) {
+	s := set(t, nil)
+	p := s.peer(media.LegConfig{})
+	require.True(t, p.near())
+	p.Afar()
+	_, _, err := p.Answer(t.Context(), []byte(open(t, browserConfig{}).offer(nil)))
+	require.NoError(t, err)
+	require.Empty(t, p.talk.far.candidates)
 }
 
 func TestVanishedPageIsNoticed(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/pion/transport/v4/packetio"
 	"github.com/pion/webrtc/v4"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/ivrbridge/ivrbridge/media"
 	"github.com/ivrbridge/ivrbridge/media/pcm"
@@ -33,6 +34,11 @@ const (
 	legWait   = 2 * time.Second // for a leg to end: it takes a slot of the wheel
 	writeWait = 300 * time.Millisecond
 	streamID  = "ivrbridge"
+	// Restarts of ICE: few before media ran, and then as often as a page looks for
+	// a way back.
+	earlyRestarts = 3
+	restartBurst  = 8
+	restartEvery  = 2 * time.Second
 )
 
 // A Peer is one browser. Its methods may be called from any goroutine, not on
@@ -63,6 +69,9 @@ type Peer struct {
 	talk  talk
 	early []Candidate // of a description that has not come yet
 
+	restarts *rate.Limiter // of ICE, when media has run
+	afar     atomic.Bool   // the far end is on another machine
+
 	mu     sync.Mutex
 	up     bool          // connected is closed
 	ready  *media.Params // what the leg is to be given when it is up
@@ -79,6 +88,7 @@ func newPeer(a *API, c media.LegConfig) *Peer {
 	}
 	p := &Peer{
 		api: a, log: log, bell: make(chan struct{}, 1), gone: make(chan struct{}), connected: make(chan struct{}),
+		restarts: rate.NewLimiter(rate.Every(restartEvery), restartBurst),
 	}
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	return p

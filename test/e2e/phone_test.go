@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -52,6 +53,7 @@ func TestBrowserTalksToTheDemo(t *testing.T) {
 	require.Equal(t, "transferred", string(rec.Class))
 	require.Len(t, rec.Transfers, 2)
 	require.Equal(t, "busy", rec.Transfers[0].Outcome)
+	require.Equal(t, "bridge", rec.Transfers[0].Mode)
 	require.Equal(t, "connected", rec.Transfers[1].Outcome)
 }
 
@@ -184,6 +186,21 @@ func TestBrowserThatVanishesIsMissed(t *testing.T) {
 	t.Logf("noticed after %s", time.Since(began).Round(100*time.Millisecond))
 	rec := b.records(1)[0]
 	require.Equal(t, "media_timeout", string(rec.Class), rec.Why)
+}
+
+// TestBrowserHearsOfTheBridgesEnd ends the bridge under a call by a second
+// SIGTERM.
+func TestBrowserHearsOfTheBridgesEnd(t *testing.T) {
+	b := serve(t, settings{agent: newAgent(t, waiting)})
+	c := browse(t, sight{Microphone: microphone(t, 1.), Viewport: desktop})
+	c.call(b)
+	c.event(20*time.Second, "listen", "e.open")
+	b.signal(syscall.SIGTERM)
+	b.log.await(t, 10*time.Second, "draining")
+	b.signal(syscall.SIGTERM)
+	b.exits(8 * time.Second)
+	c.event(10*time.Second, "state", "e.state === 'ended' && e.why === 'the bridge was shut down'")
+	require.Equal(t, "server_error", string(b.records(1)[0].Class))
 }
 
 // waiting asks and waits for a long time.

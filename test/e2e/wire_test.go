@@ -127,7 +127,7 @@ func (w *wire) end(call, branch, answer string) {
 }
 
 // CANCEL crosses the answer: either the INVITE ends with 487 or the call is up,
-// and never both.
+// and never both. Each of the calls has a record.
 func TestCancelCrossesAnswer(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, menu)
@@ -149,9 +149,16 @@ func TestCancelCrossesAnswer(t *testing.T) {
 		require.Equal(t, "487", status(final))
 		w.send(request{method: "ACK", call: call, branch: call, toTag: tag(final), cseq: 1})
 	}
-	for _, r := range b.records(answered) {
+	gaveUp := 0
+	for _, r := range b.records(12) {
 		require.Equal(t, record.CallerHangup, r.Class, r.Why)
+		if r.Why == "the caller gave up before the answer" {
+			gaveUp++
+			require.Zero(t, r.Answered)
+			require.Empty(t, r.Turns)
+		}
 	}
+	require.Equal(t, 12-answered, gaveUp)
 	t.Logf("%d of 12 were answered first", answered)
 }
 
