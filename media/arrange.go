@@ -53,18 +53,25 @@ func (l *Leg) take(p jitter.Packet, missing int) {
 	}
 	n := &l.in.lane
 	peer := l.bridge.peer
-	if !l.ears.open && peer == nil {
+	if !l.ears.open && peer == nil && l.in.tones.detector == nil {
 		n.known = false
 		return
 	}
 	if n.known {
 		if gap := int(int32(p.TS - n.next)); gap > 0 {
-			l.fill(gap, min(gap, missing*n.last))
+			lost := min(gap, missing*n.last)
+			l.toneGap(gap, lost)
+			l.fill(gap, lost)
 		}
 	}
 	n.next, n.known, n.last = p.TS+uint32(len(p.Payload)), true, len(p.Payload)
 	law := pcm.Law(p.Kind - soundMu)
 	muted := l.in.events.Active(p.At)
+	for rest := p.Payload; l.in.tones.detector != nil && len(rest) > 0; {
+		m := law.Decode(n.work[:], rest)
+		rest = rest[m:]
+		muted = l.tones(n.work[:m]) || muted
+	}
 	if muted {
 		silence(p.Payload, law)
 	}

@@ -18,13 +18,15 @@ func BenchmarkSlot(b *testing.B) {
 		name string
 		leg  LegConfig
 		tap  bool
+		keys bool // in the sound
 	}{
 		{name: "send and receive"},
 		{name: "with decoding for a tap", tap: true},
 		{name: "with speech detection", leg: LegConfig{VAD: vad.Default()}},
+		{name: "with keys in the sound", keys: true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			visit, done := handServed(b, c.leg, c.tap)
+			visit, done := handServed(b, c.leg, c.tap, !c.keys)
 			defer done()
 			b.ReportAllocs()
 			for b.Loop() {

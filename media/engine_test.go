@@ -202,13 +202,15 @@ func TestDroppedEventsAreCounted(t *testing.T) {
 // TestPathDoesNotAllocate serves a leg by hand: sending, receiving, ordering,
 // decoding, speech and a tap.
 func TestPathDoesNotAllocate(t *testing.T) {
-	visit, done := handServed(t, LegConfig{VAD: vad.Default()}, true)
-	defer done()
-	require.Zero(t, testing.AllocsPerRun(2000, visit))
+	for _, events := range []bool{true, false} { // keys in the sound are looked for without
+		visit, done := handServed(t, LegConfig{VAD: vad.Default()}, true, events)
+		require.Zero(t, testing.AllocsPerRun(2000, visit))
+		done()
+	}
 }
 
 // handServed is a leg on a shard that no goroutine runs. Each visit is 20 ms.
-func handServed(tb testing.TB, c LegConfig, tap bool) (visit, done func()) {
+func handServed(tb testing.TB, c LegConfig, tap, events bool) (visit, done func()) {
 	tb.Helper()
 	n := NewMemoryNetwork()
 	ports := MemoryPorts(n, ourIP, 20000, 20001, 0)
@@ -228,7 +230,7 @@ func handServed(tb testing.TB, c LegConfig, tap bool) (visit, done func()) {
 		tb.Fatal(err)
 	}
 	p := &peer{port: far, to: netip.AddrPortFrom(ourIP, l.LocalPort()), ssrc: 1}
-	l.Apply(Params{Remote: netip.AddrPortFrom(farIP, 4000), Accept: [2]int16{0, 8}, Send: true, Recv: true})
+	l.Apply(Params{Remote: netip.AddrPortFrom(farIP, 4000), Accept: [2]int16{0, 8}, Event: 101, HasEvent: events, Send: true, Recv: true})
 	l.Play(Cue{Seq: 1, Clip: ramp(time.Second), Loop: true})
 	if tap {
 		l.Attach(tapFunc(func(int64, []int16, []int16) {}))

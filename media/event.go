@@ -54,7 +54,10 @@ type DigitSource uint8
 const (
 	FromRTP  DigitSource = iota + 1 // telephone-event packets (RFC 4733)
 	FromINFO                        // SIP INFO, handed in with [Leg.Press]
+	FromTone                        // tones in the sound, where no telephone-event was agreed
 )
+
+const numSources = 3
 
 // String names the way for logs and labels.
 func (s DigitSource) String() string {
@@ -63,6 +66,8 @@ func (s DigitSource) String() string {
 		return "rtp"
 	case FromINFO:
 		return "info"
+	case FromTone:
+		return "tone"
 	default:
 		return "unknown"
 	}
@@ -72,7 +77,7 @@ func (s DigitSource) String() string {
 //
 // Each Digit is followed by a DigitEnd of the same key, before the next Digit: at
 // the end bit of its telephone-event or when that has had no packets for 120 ms
-// (RFC 4733 section 2.5), after the time that an INFO request stated, when another
+// (RFC 4733 section 2.5), about 30 ms after its tone, after the time that an INFO request stated, when another
 // key is pressed, and when the far end holds us. A key whose packets paused and go
 // on is told to be up once more.
 type Event struct {

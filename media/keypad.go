@@ -32,11 +32,15 @@ const sameKey = 500 * time.Millisecond
 // long it is silent after it.
 const keyTime = 100 * time.Millisecond
 
+// echoTime is how long after a tone of ours its echo may come.
+const echoTime = 500 * time.Millisecond
+
 // A keypad sends digits, and knows keys that come twice.
 type keypad struct {
-	jobs []digitJob           // the first is under way
-	seen [2][16]time.Duration // when a key was told last, by way: its press, and then its release
+	jobs []digitJob                    // the first is under way
+	seen [numSources][16]time.Duration // when a key was told last, by way: its press, and then its release
 	down heldKey
+	echo time.Duration // until then a tone that is heard may be the echo of ours
 }
 
 // A heldKey is the key that the far end pressed last.
@@ -154,6 +158,7 @@ func (k *keypad) fill(l *Leg, body []byte) (spoken, quiet, done bool) {
 				break
 			}
 			l.player.pause()
+			k.echo = l.now + echoTime
 			silence(body[n:], l.p.Law)
 			j.off += n
 			return true, false, true
@@ -187,8 +192,8 @@ func (k *keypad) finish(l *Leg) {
 
 // Press takes a key that came by SIP INFO and was held for as long as the request
 // states, 0 where it does not say. It becomes a Digit and, after that time, a
-// DigitEnd, unless the same key came by RTP and is still down or went up less than
-// half a second ago.
+// DigitEnd, unless the same key came by RTP or as a tone and is still down or went
+// up less than half a second ago.
 func (l *Leg) Press(d byte, held time.Duration) {
 	l.mail.post(func(l *Leg) { l.press(d, FromINFO, held) })
 }
@@ -206,33 +211,32 @@ func (l *Leg) press(d byte, from DigitSource, held time.Duration) {
 		return
 	}
 	k := &l.keys
-	mine, other := &k.seen[0], &k.seen[1]
-	if from == FromINFO {
-		mine, other = other, mine
+	doubled := k.down.digit == d && k.down.source != from && !k.down.up
+	for i, at := range k.seen {
+		doubled = doubled || DigitSource(i)+FromRTP != from && at[code] != 0 && l.now-at[code] < sameKey
 	}
-	still := k.down.digit == d && k.down.source != from && !k.down.up
-	if at := other[code]; still || at != 0 && l.now-at < sameKey {
+	if doubled {
 		l.stats.DoubledKeys++
 		return
 	}
 	l.keyUp()
-	mine[code] = l.now
+	k.seen[from-FromRTP][code] = l.now
 	l.stats.Keys++
 	l.post(Event{Kind: Digit, Digit: d, Source: from})
 	k.down = heldKey{digit: d, source: from, until: l.now + max(held, 0)}
-	if peer := l.bridge.peer; peer != nil && (from == FromINFO || !peer.p.HasEvent) {
+	if peer := l.bridge.peer; peer != nil && (from != FromRTP || !peer.p.HasEvent) {
 		peer.passKey(d)
 	}
 }
 
-// lift tells that the key is up when it is: by RTP at the end of its event,
-// whichever way told its press, by INFO after the time that was stated.
+// lift tells that the key is up when it is: by RTP at the end of its event and in
+// the sound at that of its tone, whichever way told its press, by INFO after the time that was stated.
 func (l *Leg) lift() {
 	k := &l.keys.down
 	if k.digit == 0 {
 		return
 	}
-	if l.now < k.until || l.in.events.Holds(k.digit, l.now) {
+	if l.now < k.until || l.in.events.Holds(k.digit, l.now) || l.in.tones.holds(k.digit, l.now) {
 		k.up = false // its packets had ceased and go on
 		return
 	}

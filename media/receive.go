@@ -38,6 +38,7 @@ type receiver struct {
 	busy   bool // the last visit found something
 	events dtmf.Receiver
 	lane   lane
+	tones  inband
 
 	numbers         // of the source that packets come from now
 	before  numbers // of the one before it, whose packets may still be under way
@@ -83,6 +84,7 @@ func (r *receiver) apply(p *Params) {
 	if p.HasEvent {
 		r.kinds[p.Event&0x7F] = events
 	}
+	r.tones.apply(p)
 }
 
 // A header is what of an RTP header is of use.

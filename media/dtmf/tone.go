@@ -15,13 +15,13 @@ var (
 const (
 	keypad = "123A456B789C*0#D" // by rows and columns
 
-	lowLevel  = -8.0 // dBm0 of the low tone
-	highLevel = -6.0 // and of the high one, which lines weaken more
+	lowLevel  = -9.0 // dBm0 of the low tone
+	highLevel = -7.0 // and of the high one, which lines weaken more
 	rampTime  = 2 * time.Millisecond
 )
 
-// Tone is the sound of a key: 16-bit samples at 8 kHz, the low tone at -8 dBm0
-// and the high one at -6 dBm0, without clicks. It is nil for what is no key.
+// Tone is the sound of a key: 16-bit samples at 8 kHz, the low tone at -9 dBm0
+// and the high one at -7 dBm0, without clicks. It is nil for what is no key.
 func Tone(digit byte, d time.Duration) []int16 {
 	if digit >= 'a' && digit <= 'd' {
 		digit -= 'a' - 'A'

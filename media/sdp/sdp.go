@@ -112,6 +112,7 @@ type Local struct {
 	Ptime     time.Duration
 	Name      string // the session's name (s=); may be empty
 	RTCPMux   bool   // we can receive RTCP at Port (RFC 5761)
+	NoEvents  bool   // telephone-event is neither offered nor taken (RFC 4733)
 }
 
 // Media is what was agreed.

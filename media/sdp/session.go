@@ -142,7 +142,9 @@ func (s *Session) Offer(l Local) ([]byte, error) {
 		}
 		formats = append(formats, entry{payload, c.String() + "/8000", ""})
 	}
-	formats = append(formats, eventEntry(event))
+	if !l.NoEvents {
+		formats = append(formats, eventEntry(event))
+	}
 	w := writer{local: l, ptime: ptime, mux: l.RTCPMux, direction: l.Direction, formats: formats}
 	out := s.write(w, o.slots, o.active)
 	s.offered = o
@@ -221,6 +223,9 @@ func (d *description) negotiate(st *stream, l Local, codecs []Codec) (Media, err
 	m.RTCP = d.control(st, addr)
 	if (st.mux || st.muxOnly) && l.RTCPMux {
 		m.RTCPMux, m.RTCP = true, m.Remote
+	}
+	if l.NoEvents {
+		m.Event, m.HasEvent = 0, false
 	}
 	m.Ptime = d.packetTime(st)
 	theirs := d.direction(st)
