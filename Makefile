@@ -88,7 +88,7 @@ fuzz: ## run every fuzz target for FUZZTIME (60) seconds
 
 .PHONY: lint
 lint: $(GOLANGCI) ## run the linters
-	@$(GOLANGCI) run ./...
+	@$(GOLANGCI) run --allow-parallel-runners ./...
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
 	else echo "skip: shellcheck is not installed" >&2; test -z "$$CI"; fi
 
