@@ -10,7 +10,7 @@ usage() {
 }
 
 speech="flite espeak-ng pocketsphinx pocketsphinx-en-us"
-peers="gcc libc6-dev sip-tester baresip-core linphone-cli kamailio sox ffmpeg tshark debootstrap debian-archive-keyring shellcheck chromium"
+peers="gcc libc6-dev sip-tester baresip-core linphone-cli kamailio sox ffmpeg tshark debootstrap debian-archive-keyring shellcheck chromium libspandsp-dev"
 # Node.js is often there without being a package.
 command -v npm >/dev/null || peers="$peers nodejs npm"
 
