@@ -237,6 +237,21 @@ func TestBrowserSignsInOverHTTPS(t *testing.T) {
 	require.NotContains(t, b.log.String(), token)
 }
 
+// A page of another host over plain http gets no microphone: it says where to go.
+func TestBrowserWithoutHTTPSIsToldWhereToGo(t *testing.T) {
+	https := freePorts(t, 2)
+	b := serve(t, settings{
+		agent: newAgent(t, waiting),
+		http:  fmt.Sprintf("token: a-token-of-sixteen-letters, https: %q, tls: {cache: %q}", local(https), t.TempDir()),
+	})
+	_, port, ok := strings.Cut(b.http, ":")
+	require.True(t, ok)
+	c := browse(t, sight{Microphone: microphone(t, 1.), Viewport: handset})
+	c.open("http://phone.test:" + port + "/")
+	want := fmt.Sprintf("https://phone.test:%d", https)
+	c.wait(20*time.Second, fmt.Sprintf("document.querySelector('#trouble-link').href.startsWith(%q) && !document.querySelector('#trouble').hidden", want))
+}
+
 func TestBrowserIsHandedOverAndBack(t *testing.T) {
 	desk := demo(t)
 	b := serve(t, settings{agent: newAgent(t, `
