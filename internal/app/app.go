@@ -265,6 +265,15 @@ func (a *App) ready() error {
 	return nil
 }
 
+// readyForBrowsers is ready without RTP ports, which a browser's call does not
+// take.
+func (a *App) readyForBrowsers() error {
+	if err := a.ready(); errors.Is(err, errDraining) || a.calls.len() >= a.conf.SIP.MaxCalls {
+		return err
+	}
+	return nil
+}
+
 // Stop ends what still runs and releases everything, whether ctx has ended or
 // not. It is idempotent.
 func (a *App) Stop(ctx context.Context) error {

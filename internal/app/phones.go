@@ -99,7 +99,7 @@ func (p *phones) Session(key string) (admin.PhoneSession, bool) {
 // conversation, which waits for the media.
 func (p *phones) Call(ctx context.Context, o admin.Offer) (admin.Answer, error) {
 	began := time.Now()
-	if err := p.app.ready(); err != nil {
+	if err := p.app.readyForBrowsers(); err != nil {
 		return admin.Answer{}, notNow(err)
 	}
 	ag, err := p.agent(o.Agent)
@@ -177,7 +177,7 @@ func (p *phones) enter(ph *phone, in call.Info, ag *agent, began time.Time) erro
 	if !p.app.calls.add(l, ag.conf.Limits.Calls, p.app.conf.SIP.MaxCalls) {
 		return agentBusy()
 	}
-	if err := p.app.ready(); errors.Is(err, errDraining) {
+	if err := p.app.readyForBrowsers(); errors.Is(err, errDraining) {
 		p.app.calls.remove(in.ID)
 		return notNow(err)
 	}
