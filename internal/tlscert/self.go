@@ -194,11 +194,6 @@ func pair(text []byte) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Leaf == nil {
-		if c.Leaf, err = x509.ParseCertificate(c.Certificate[0]); err != nil {
-			return nil, err
-		}
-	}
 	return &c, nil
 }
 
