@@ -16,8 +16,9 @@ import (
 	gosip "github.com/emiago/sipgo/sip"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
-	"go.uber.org/zap/exp/zapslog"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/ivrbridge/ivrbridge/internal/obs"
 )
 
 // Config is what a Server is made of. Log and Handler are needed.
@@ -164,7 +165,7 @@ func NewServer(c Config) (*Server, error) {
 	}
 	s.t1, s.t2 = gosip.T1, gosip.T2
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	s.slog = slog.New(zapslog.NewHandler(quiet{c.Log.Core()}))
+	s.slog = obs.Slog(zap.New(quiet{c.Log.Core()}))
 	// Headers stay as they came until this package reads them; only the length
 	// matters to sipgo's framing.
 	s.parser = gosip.NewParser(gosip.WithHeadersParsers(map[string]gosip.HeaderParser{
