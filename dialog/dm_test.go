@@ -47,7 +47,7 @@ func openOver(t *testing.T, rt http.RoundTripper, change ...func(*Config)) Sessi
 	for _, f := range change {
 		f(&c)
 	}
-	client, err := NewDM(c)
+	client, err := New(c)
 	require.NoError(t, err)
 	s, err := client.Open(t.Context(), Caller{ID: "caller/1+2", Call: "call-9"})
 	require.NoError(t, err)
@@ -441,36 +441,10 @@ func TestStateAndVariables(t *testing.T) {
 	require.Error(t, s.SetVariables(t.Context(), map[string]any{"f": func() {}}))
 }
 
-func TestAdvanced(t *testing.T) {
-	parse := func(s string) (st State) {
-		require.NoError(t, json.Unmarshal([]byte(s), &st))
-		return st
-	}
-	base := `{"stack":[{"nodeID":"a","storage":{"x":1,"y":2}}],"storage":{},"variables":{"v":1,"t":5}}`
-	tests := []struct {
-		name, after string
-		advanced    bool
-	}{
-		{"same", base, false},
-		{"same in another order", `{"variables":{"t":5,"v":1},"storage":{ },"stack":[{"storage":{"y":2,"x":1},"nodeID":"a"}]}`, false},
-		{"another step", strings.Replace(base, `"a"`, `"b"`, 1), true},
-		{"a variable", strings.Replace(base, `"v":1`, `"v":2`, 1), true},
-		{"one more variable", strings.Replace(base, `"v":1`, `"v":1,"w":null`, 1), true},
-		{"another variable", strings.Replace(base, `"v":1`, `"w":1`, 1), true},
-		{"storage", strings.Replace(base, `"storage":{}`, `"storage":{"noMatchesCounter":1}`, 1), true},
-		{"ended", `{"stack":[],"storage":{},"variables":{"v":1,"t":5}}`, true},
-		{"unknown", `{}`, true},
-	}
-	for _, tt := range tests {
-		require.Equal(t, tt.advanced, Advanced(parse(base), parse(tt.after)), tt.name)
-	}
-	require.False(t, Advanced(State{}, State{}))
-}
-
 func TestSessionsHaveUsableIDs(t *testing.T) {
 	c := DefaultConfig()
 	c.APIKey = secret.New(testKey)
-	client, err := NewDM(c)
+	client, err := New(c)
 	require.NoError(t, err)
 	for _, id := range []string{"", ".", "..", "a\nb", strings.Repeat("x", 129)} {
 		_, err := client.Open(t.Context(), Caller{ID: id})
@@ -507,7 +481,7 @@ func TestConfigSaysWhatToWrite(t *testing.T) {
 		c := DefaultConfig()
 		c.APIKey = secret.New(testKey)
 		tt.change(&c)
-		_, err := NewDM(c)
+		_, err := New(c)
 		if tt.says == "" {
 			require.NoError(t, err)
 			continue

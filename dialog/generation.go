@@ -71,12 +71,6 @@ func HasVoice(name string) bool { return generations[name].voice }
 // Config.Validate. Nothing is sent.
 func New(c Config) (Client, error) { return newClient(c) }
 
-// NewDM returns a client of the Dialog Manager API, whatever c names.
-func NewDM(c Config) (Client, error) {
-	c.API = apiDM
-	return New(c)
-}
-
 // client is an agent behind one generation.
 type client struct {
 	*wire

@@ -25,7 +25,7 @@ func converse(t *testing.T, s *Server) *talk {
 	c := dialog.DefaultConfig()
 	c.URL, c.APIKey = "http://127.0.0.1:1", secret.New("VF.DM.demo.key")
 	c.HTTP = &http.Client{Transport: s.Transport()}
-	client, err := dialog.NewDM(c)
+	client, err := dialog.New(c)
 	require.NoError(t, err)
 	session, err := client.Open(context.Background(), dialog.Caller{ID: "a"})
 	require.NoError(t, err)

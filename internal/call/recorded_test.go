@@ -26,7 +26,7 @@ func TestRecordingsCoverTheDemo(t *testing.T) {
 	require.NoError(t, err)
 	server := localflow.New(flow, localflow.Options{})
 	defer func() { require.NoError(t, server.Close()) }()
-	client, err := dialog.NewDM(dialog.Config{
+	client, err := dialog.New(dialog.Config{
 		URL: "http://127.0.0.1", APIKey: secret.New("VF.DM.000000000000000000000000.test"), Environment: "production",
 		HTTP: &http.Client{Transport: server.Transport()},
 	})

@@ -341,7 +341,7 @@ func open(t *testing.T, flow string, change func(*call.Config)) *stage {
 	require.NoError(t, err)
 	log := zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
 	s := &stage{t: t, flow: localflow.New(f, localflow.Options{}), words: make(chan string, 8), done: make(chan struct{})}
-	client, err := dialog.NewDM(dialog.Config{
+	client, err := dialog.New(dialog.Config{
 		URL: "http://flow.invalid", APIKey: secret.New(key), Environment: "production",
 		HTTP: &http.Client{Transport: s.flow.Transport()},
 	})

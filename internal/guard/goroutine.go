@@ -26,14 +26,3 @@ func Run(log *zap.Logger, name string, f func()) (err error) {
 	f()
 	return nil
 }
-
-// Go runs f in a goroutine of its own that survives a panic in it. The channel
-// is closed when f has returned or panicked.
-func Go(log *zap.Logger, name string, f func()) <-chan struct{} {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = Run(log, name, f)
-	}()
-	return done
-}

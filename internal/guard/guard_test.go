@@ -87,7 +87,7 @@ func TestTripOpensAtOnce(t *testing.T) {
 
 func TestPanicIsAnError(t *testing.T) {
 	core, logs := observer.New(zap.ErrorLevel)
-	<-Go(zap.New(core), "worker", func() { panic("boom") })
+	require.Error(t, Run(zap.New(core), "worker", func() { panic("boom") }))
 	require.Equal(t, 1, logs.FilterMessage("goroutine panicked").Len())
 
 	var changes []State

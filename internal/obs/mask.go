@@ -1,14 +1,6 @@
 package obs
 
-import (
-	"strings"
-
-	"go.uber.org/zap"
-)
-
-// Number returns a log field with a telephone number or the user of a SIP URI,
-// masked: callers' numbers are never in logs.
-func Number(key, number string) zap.Field { return zap.String(key, Mask(number)) }
+import "strings"
 
 // Mask returns the first and the last digits of a number, so that an operator
 // can compare numbers and nobody can call them: +49…567. Short numbers,

@@ -25,13 +25,6 @@ const (
 	NodeLost      Class = "node_lost"      // the process died during the call
 )
 
-// Classes returns every class.
-func Classes() []Class {
-	return []Class{
-		Completed, CallerHangup, Transferred, Rejected, ClientError, ServerError, UpstreamError, MediaTimeout, NodeLost,
-	}
-}
-
 // A Record is what is kept of one call. Times are of the wall clock in UTC,
 // spans in seconds by the monotonic clock.
 type Record struct {

@@ -299,7 +299,3 @@ func TestIDsSortByTimeAndAreValid(t *testing.T) {
 		require.False(t, ValidID(bad), bad)
 	}
 }
-
-func TestClassesAreDistinct(t *testing.T) {
-	require.Len(t, slices.Compact(slices.Sorted(slices.Values(Classes()))), 9)
-}
