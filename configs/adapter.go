@@ -48,7 +48,11 @@ func (a Adapter) Decode() registry.Decode {
 		}
 		d := newDecoder(a.getenv)
 		d.value(a.node, v.Elem(), a.path, nil)
-		return d.problems.sorted().err()
+		errs := d.problems.Errors()
+		if len(errs) == 0 {
+			return nil
+		}
+		return &InvalidError{Problems: errs.sorted(), filled: len(errs) == d.unknown}
 	}
 }
 

@@ -23,6 +23,7 @@ type decoder struct {
 	lines    map[string]int
 	broken   map[string]bool     // paths of values that could not be decoded
 	seen     map[*yaml.Node]bool // complained about; nodes inherited by several agents come by again
+	unknown  int                 // keys that the struct does not have, among the problems
 }
 
 func newDecoder(getenv func(string) string) *decoder {
@@ -149,6 +150,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 		key, value := n.Content[i], n.Content[i+1]
 		f, ok := fields[key.Value]
 		if !ok {
+			d.unknown++
 			d.complain(key, join(path, key.Value), "%s", unknownKey(key.Value, fields))
 			continue
 		}

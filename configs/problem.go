@@ -56,7 +56,14 @@ func (p Problem) String() string {
 type Problems []Problem
 
 // An InvalidError is a configuration that cannot be used.
-type InvalidError struct{ Problems Problems } // only those of severity Error
+type InvalidError struct {
+	Problems Problems // only those of severity Error
+	filled   bool
+}
+
+// Filled reports whether nothing but unknown keys was wrong, so that what was
+// decoded can be checked as well.
+func (e *InvalidError) Filled() bool { return e.filled }
 
 // Error implements error: one problem per line.
 func (e *InvalidError) Error() string { return e.Problems.String() }

@@ -92,18 +92,7 @@ func (v *validator) runtime(path string, f Voiceflow) {
 	if v.check == nil {
 		return
 	}
-	err := v.check(KindVoiceflow, f.API, f.decode)
-	if err == nil {
-		return
-	}
-	errs := []error{err}
-	if joined, ok := errors.AsType[interface {
-		error
-		Unwrap() []error
-	}](err); ok {
-		errs = joined.Unwrap()
-	}
-	for _, err := range errs {
+	for _, err := range each(v.check(KindVoiceflow, f.API, f.decode)) {
 		at, message := path, err.Error()
 		if key, rest, ok := strings.Cut(message, ": "); ok && variablePattern.MatchString(key) {
 			at, message = join(path, key), rest
@@ -156,16 +145,28 @@ func (v *validator) adapters(path, kind string, a Adapter) {
 		if v.check == nil {
 			continue
 		}
-		err := v.check(kind, b.Provider, b.Decode())
-		if err == nil {
-			continue
+		for _, err := range each(v.check(kind, b.Provider, b.Decode())) {
+			if invalid, ok := errors.AsType[*InvalidError](err); ok {
+				v.problems = append(v.problems, invalid.Problems...)
+				continue
+			}
+			v.fail(at, "%v", err)
 		}
-		if invalid, ok := errors.AsType[*InvalidError](err); ok {
-			v.problems = append(v.problems, invalid.Problems...)
-			continue
-		}
-		v.fail(at, "%v", err)
 	}
+}
+
+// each returns the errors that were joined, or the one that there is.
+func each(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 func (v *validator) bargeIn(path string, b BargeIn) {

@@ -7,6 +7,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -25,6 +26,13 @@ type Decode func(into any) error
 type Deps struct {
 	Log  *zap.Logger  // never nil
 	HTTP *http.Client // shared and pooled; deadlines come from contexts
+}
+
+// filled is an error of a Decode that has filled in all the same what the struct
+// has: unknown keys hide no mistake in the others.
+type filled interface {
+	error
+	Filled() bool
 }
 
 // A Validator is a configuration struct that can check itself. The error names
@@ -56,19 +64,26 @@ func Add[C, T any](r *Registry[T], name string, defaults func() C, open func(ctx
 	if r.entries == nil {
 		r.entries = make(map[string]entry[T])
 	}
-	load := func(decode Decode) (C, error) {
-		c := defaults()
+	load := func(decode Decode) (c C, wrong error) {
+		c = defaults()
 		if decode != nil {
 			if err := decode(&c); err != nil {
-				return c, fmt.Errorf("%s: %w", name, err)
+				wrong = fmt.Errorf("%s: %w", name, err)
+				if f, ok := errors.AsType[filled](err); !ok || !f.Filled() {
+					return c, wrong
+				}
 			}
 		}
 		if v, ok := any(&c).(Validator); ok {
 			if err := v.Validate(); err != nil {
-				return c, fmt.Errorf("%s: %w", name, err)
+				err = fmt.Errorf("%s: %w", name, err)
+				if wrong == nil {
+					return c, err
+				}
+				return c, errors.Join(wrong, err)
 			}
 		}
-		return c, nil
+		return c, wrong
 	}
 	r.entries[name] = entry[T]{
 		defaults: func() any { c := defaults(); return &c },
